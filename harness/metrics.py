@@ -1,0 +1,112 @@
+"""Every metric name, once: version, direction, range. A number without its version is not comparable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from harness.errors import InternalError
+from harness.results import MetricRow
+
+
+@dataclass(frozen=True)
+class MetricCard:
+    """What a metric is.
+
+    Parameters
+    ----------
+    package
+        Package that computes it; its version is then part of the metric's version.
+    low, high
+        Range; None means unbounded.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool = True
+    low: float | None = 0.0
+    high: float | None = 1.0
+    revision: str = "1"
+    package: str | None = None
+
+    @property
+    def version(self) -> str:
+        """`1`, or `1+scib-metrics-0.5.10` where a package computes it."""
+        return self.revision if self.package is None else f"{self.revision}+{self.package}-{_installed(self.package)}"
+
+
+@cache
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _sk(name: str, title: str) -> MetricCard:
+    return MetricCard(name, title)
+
+
+def _scib(name: str, title: str, low: float = 0.0) -> MetricCard:
+    return MetricCard(name, title, low=low, package="scib-metrics")
+
+
+CARDS = {
+    card.name: card
+    for card in (
+        _sk("accuracy", "Accuracy"),
+        _sk("macro_f1", "Macro F1"),
+        _sk("f1", "F1"),
+        _sk("macro_auprc", "Macro AUPRC"),
+        _sk("auroc", "AUROC"),
+        _scib("nmi_kmeans", "NMI (k-means)"),
+        _scib("ari_kmeans", "ARI (k-means)", low=-0.5),
+        _scib("nmi_leiden", "NMI (Leiden)"),
+        _scib("ari_leiden", "ARI (Leiden)", low=-0.5),
+        _scib("silhouette_label", "Silhouette (cell type)"),
+        _scib("silhouette_batch", "Silhouette (batch)"),
+        _scib("isolated_labels", "Isolated labels"),
+        _scib("bras", "BRAS"),
+        _scib("ilisi", "iLISI"),
+        _scib("clisi", "cLISI"),
+        _scib("kbet", "kBET"),
+        _scib("graph_connectivity", "Graph connectivity"),
+        _scib("pcr_comparison", "PCR comparison"),
+        _scib("avg_bio", "AvgBio"),
+        _scib("avg_batch", "AvgBatch"),
+        _scib("overall", "Overall (0.6 bio + 0.4 batch)"),
+    )
+}
+
+
+def card(name: str) -> MetricCard:
+    """The card of a metric; InternalError for a name that is in no card."""
+    try:
+        return CARDS[name]
+    except KeyError:
+        raise InternalError(f"metric {name} has no card in harness/metrics.py") from None
+
+
+def row(
+    name: str,
+    value: float | None,
+    *,
+    head: str = "none",
+    scope: str = "overall",
+    key: str = "",
+    n: int | None = None,
+) -> MetricRow:
+    """A metric row with version and direction from its card; an undefined value (NaN) is stored as null."""
+    about = card(name)
+    number = None if value is None or value != value else float(value)
+    return MetricRow(
+        name=name,
+        version=about.version,
+        head=head,
+        value=number,
+        higher_is_better=about.higher_is_better,
+        scope=scope,
+        key=key,
+        n=n,
+    )

@@ -1,0 +1,98 @@
+"""What a task author writes: a protocol that turns embeddings and labels into per-unit scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.data import CellData
+    from harness.results import MetricRow
+    from harness.subject import Subject
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of a data set for training and for testing.
+
+    `name` says the protocol (`stratified-70/30`, `leave-out:donor3`, `all`); `excluded` counts what was left
+    out and why, for the record.
+    """
+
+    name: str
+    train: np.ndarray
+    test: np.ndarray
+    excluded: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class TaskResult:
+    """What a run of a task gives.
+
+    Parameters
+    ----------
+    metrics
+        Rows made with `harness.metrics.row`; one per head, scope and key.
+    tables
+        Artifacts the figures are drawn from: kind (`predictions`, `confusion`, `umap`) -> DataFrame.
+    flags
+        Marks on the row (`smoke`, `cells-seen`).
+    notes
+        What a reader must know: counts of what was left out, and why. Text or number by name.
+    """
+
+    metrics: list[MetricRow] = field(default_factory=list)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """A task: its protocol, metrics and task-specific baselines live in one folder.
+
+    `config` is the `task:` node of the Hydra config as a plain dict; unknown keys must raise InputError.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    #: Raise it when the protocol changes a number.
+    version: ClassVar[str] = "1"
+    #: Obs columns needed, by role (see `harness.data.ROLES`).
+    needs: ClassVar[tuple[str, ...]] = ()
+    #: `(metric, head)` pairs the board ranks by, the first first; `head` None means any.
+    headline: ClassVar[tuple[tuple[str, str | None], ...]] = ()
+
+    def __init__(self, **config: Any):
+        self.config = config
+
+    @abstractmethod
+    def split(self, data: CellData, seed: int) -> Split:
+        """The split of a data set by the protocol; InputError when the data cannot be split so."""
+
+    @abstractmethod
+    def run(self, subject: Subject, data: CellData, split: Split, seed: int) -> TaskResult:
+        """Score one model on one split.
+
+        Parameters
+        ----------
+        subject
+            What is being scored: `subject.cells()` gives its cell vectors (cached; NaN rows are cells it
+            cannot read), `subject.model` the model itself.
+
+        Raises
+        ------
+        NotApplicableError
+            The model lacks what the task needs.
+        InputError
+            The data does not fit the task.
+        """
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the metrics this task gives; their versions are part of the run id."""
+        return tuple(dict.fromkeys(metric for metric, _ in self.headline))

@@ -1,0 +1,1 @@
+"""Results to statistics, figures and the leaderboard. See README.md."""
