@@ -96,3 +96,26 @@ def recover_counts(matrix: sp.csr_matrix, *, first_row: int = 0, source: str = "
             f"(within {RECOVERY_TOLERANCE}). Use a file with raw counts"
         )
     return sp.csr_matrix((counts.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def log_normalise(counts: sp.csr_matrix, total: float = 1e4) -> sp.csr_matrix:
+    """log1p of counts scaled to `total` per cell, float32 CSR; an empty cell stays empty."""
+    sums = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    scale = np.divide(total, sums, out=np.zeros_like(sums), where=sums > 0)
+    values = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr))).astype(np.float32)
+    return sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def highly_variable(values: sp.csr_matrix, n_top: int) -> np.ndarray:
+    """Columns of the most variable genes of log-normalised `values`, ascending; all where there are fewer.
+
+    scanpy's `seurat` flavour (dispersion normalised in bins of mean expression; Satija et al. 2015).
+    """
+    if values.shape[1] <= n_top:
+        return np.arange(values.shape[1])
+    import anndata
+    import scanpy
+
+    cells = anndata.AnnData(values)
+    scanpy.pp.highly_variable_genes(cells, n_top_genes=n_top, flavor="seurat")
+    return np.flatnonzero(cells.var["highly_variable"].to_numpy())

@@ -39,9 +39,11 @@ class CellData:
     control
         Label of the control cells in the condition column.
     genes
-        The genes; by default read off `var`.
+        The genes; by default read off `var`, by `gene_ids` (see `GeneTable.from_var`).
     on_empty_cell
         `nan`: a cell that cannot be embedded gets a row of NaN; `error`: refuse the data set.
+    min_coverage, warn_coverage
+        Share of counts in genes a model knows, under which it refuses, and under which it says so.
     """
 
     def __init__(
@@ -54,13 +56,19 @@ class CellData:
         columns: dict[str, str] | None = None,
         control: str | None = None,
         genes: GeneTable | None = None,
+        gene_ids: str = "auto",
         on_empty_cell: str = "nan",
+        min_coverage: float = 0.1,
+        warn_coverage: float = 0.8,
     ):
+        if on_empty_cell not in ("nan", "error"):
+            raise InputError(f"dataset.on_empty_cell={on_empty_cell}: expected nan or error")
+        self.min_coverage, self.warn_coverage = min_coverage, warn_coverage
         self.adata, self.name, self.layer, self.recover = adata, name, layer, recover
         self.columns = {role: column for role, column in (columns or {}).items() if column}
         self.control, self.on_empty_cell = control, on_empty_cell
         self._matrix, var = self._locate()
-        self.genes = genes if genes is not None else GeneTable.from_var(var)
+        self.genes = genes if genes is not None else GeneTable.from_var(var, gene_ids)
         for role, column in self.columns.items():
             if column not in adata.obs.columns:
                 raise InputError(
@@ -180,6 +188,8 @@ class CellData:
             control=self.control,
             genes=self.genes,
             on_empty_cell=self.on_empty_cell,
+            min_coverage=self.min_coverage,
+            warn_coverage=self.warn_coverage,
         )
 
     # -- content --------------------------------------------------------------------------------------

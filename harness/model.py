@@ -43,6 +43,8 @@ class ModelSpec:
         Id space of the vocabulary; `any` reads every column.
     readouts
         Ways to read a cell vector; the first is the official one and the default.
+    draws
+        Whether an embedding depends on the run's seed; if not, all seeds share one.
     tasks
         For a predictor: the tasks it can do. Empty for the others.
     code_licence, weights_licence
@@ -63,6 +65,7 @@ class ModelSpec:
     kind: Literal["foundation", "embedding", "predictor"] = "foundation"
     gene_ids: Literal["symbol", "ensembl", "protein", "any"] = "symbol"
     readouts: tuple[str, ...] = ("cls",)
+    draws: bool = True
     tasks: tuple[str, ...] = ()
     paper: str | None = None
     code_licence: str | None = None
@@ -127,6 +130,8 @@ class ModelAdapter(Embedder):
     context_length: int
     #: Width of the cell vector.
     embedding_size: int
+    #: For a network pretrained here: tokens, steps, seconds and losses.
+    pretraining: dict[str, Any] | None = None
 
     # -- where a model comes from ---------------------------------------------------------------------
 
@@ -138,6 +143,13 @@ class ModelAdapter(Embedder):
         Sizes are read off what is there. Raises InputError when files are missing, damaged, ambiguous, or
         match the network only in part; the message lists the keys.
         """
+
+    @classmethod
+    def checkpoint_files(cls, path: Path, variant: str | None = None) -> list[Path]:
+        """The files whose content is the identity of a checkpoint; by default all there are under `path`."""
+        path = Path(path)
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
 
     @classmethod
     def from_scratch(cls, genes: GeneTable, *, size: str = "tiny", seed: int = 0, **options: Any) -> Self:

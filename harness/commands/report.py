@@ -1,0 +1,26 @@
+"""cellfm-bench report [results=DIR] [out=leaderboard.html]
+
+The leaderboard of all results of a directory (default outputs/results): one HTML file that needs no network, and
+leaderboard.csv beside it. By default both go beside the results directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.commands.arguments import parse
+from harness.errors import InputError
+from harness.registry import load_object
+
+
+def main(arguments: list[str]) -> int:
+    """Write the report, print where it is and its first lines."""
+    given = parse(arguments, {"results": "outputs/results", "out": None})
+    results = Path(given["results"])
+    if not results.is_dir():
+        raise InputError(f"results={results}: no such directory; `cellfm-bench run` writes one")
+    out = Path(given["out"]) if given["out"] else results.parent / "leaderboard.html"
+    report = load_object("reports.board:write_report")(results, out)
+    load_object("reports.terminal:print_summary")(report)
+    print(f"\n{report.html.resolve()}")
+    return 0

@@ -1,0 +1,200 @@
+"""Hydra configuration: overrides in, plain dictionaries out, every mistake as one clear line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import InputError
+from harness.registry import CONF, MODELS, TASKS
+
+#: Groups in which `<group>.path=FILE` implies `<group>=file`.
+FILE_GROUPS = ("dataset", "corpus")
+#: Sweeps over these are outermost, so that weights and data load once for many tasks.
+SWEEP_ORDER = ("experiment", "model", "model.", "track", "seed", "dataset", "dataset.")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, as composed.
+
+    `model`, `task`, `dataset` and `corpus` are the nodes of their groups as plain dictionaries.
+    """
+
+    model: dict[str, Any]
+    task: dict[str, Any]
+    dataset: dict[str, Any]
+    corpus: dict[str, Any]
+    track: str
+    setting: str
+    seed: int
+    device: str
+    precision: str
+    checkpoints: str | None
+    results: str
+    cache: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the record; the catalogue of published weights is left out."""
+        from dataclasses import asdict
+
+        config = asdict(self)
+        config["model"].pop("variants", None)
+        return config
+
+    def where_free(self) -> dict[str, Any]:
+        """What names this run without saying where files lie: the identity of a failed cell of a grid."""
+        config = self.as_dict()
+        for key in ("checkpoints", "results", "cache", "device"):
+            config.pop(key)
+        config["model"].pop("checkpoint", None)
+        return config
+
+
+def key_of(override: str) -> str:
+    """`+model.size=tiny` -> `model.size`."""
+    return override.split("=", 1)[0].lstrip("+~")
+
+
+def complete(overrides: Sequence[str]) -> list[str]:
+    """Overrides with what they imply added, sweeps over models outermost.
+
+    Raises
+    ------
+    InputError
+        Something that is not `key=value`, or a name that no registry and no config group knows.
+    """
+    result = list(overrides)
+    for text in result:
+        if "=" not in text and not text.startswith("~"):
+            raise InputError(f"{text!r} is not key=value; for example: model=pca task=annotation")
+    keys = {key_of(text) for text in result}
+    for group in FILE_GROUPS:
+        if f"{group}.path" in keys and group not in keys:
+            result.insert(0, f"{group}=file")
+    for text in result:
+        _check_names(key_of(text), text.partition("=")[2])
+    return sorted(result, key=_rank)
+
+
+def _rank(override: str) -> int:
+    key = key_of(override)
+    for rank, prefix in enumerate(SWEEP_ORDER):
+        if key == prefix or (prefix.endswith(".") and key.startswith(prefix)):
+            return rank
+    return len(SWEEP_ORDER)
+
+
+def _check_names(key: str, value: str) -> None:
+    """Unknown names are wrong input before anything runs, with a suggestion."""
+    registries = {"model": MODELS, "task": TASKS}
+    if key not in (*registries, "dataset", "corpus", "experiment"):
+        return
+    for name in value.split(","):
+        name = name.strip().strip("'\"")
+        if not name or any(c in name for c in "()[]${}"):
+            continue
+        if key in registries:
+            registries[key].check(name)
+        elif name not in options(key):
+            close = difflib.get_close_matches(name, options(key), n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            known = ", ".join(options(key))
+            raise InputError(f"unknown {key} {name!r}; {hint}known: {known}")
+
+
+def options(group: str) -> list[str]:
+    """Choices of a config group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def _store_plugins() -> None:
+    """Give models and tasks of other packages a config node of their own."""
+    from hydra.core.config_store import ConfigStore
+
+    for group, registry in (("model", MODELS), ("task", TASKS)):
+        for name in registry.names():
+            if name not in registry.builtin():
+                ConfigStore.instance().store(name=name, group=group, node={"name": name})
+
+
+def compose(overrides: Sequence[str]) -> RunConfig:
+    """One run from overrides without sweeps.
+
+    Raises
+    ------
+    InputError
+        Unknown key, missing model or task, or a value of the wrong kind.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    _store_plugins()
+    previous = GlobalHydra.instance().hydra
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"), clear_messages():
+            return from_omegaconf(hydra_compose("run", list(overrides)))
+    finally:
+        GlobalHydra.instance().hydra = previous
+
+
+def from_omegaconf(cfg: Any) -> RunConfig:
+    """A `RunConfig` of a composed Hydra config, the data set's default corpus filled in."""
+    from omegaconf import OmegaConf
+
+    plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    plain.pop("hydra", None)
+    plain.pop("experiment", None)
+    for key, allowed in {
+        "track": ("published", "scratch", "untrained"),
+        "setting": ("frozen",),
+        "device": ("auto", "cpu", "cuda", "npu"),
+        "precision": ("fp32", "bf16"),
+    }.items():
+        value = str(plain[key])
+        if value.split(":")[0] not in allowed:
+            raise InputError(f"{key}={value}: expected one of {', '.join(allowed)}")
+    if not isinstance(plain["seed"], int):
+        raise InputError(f"seed={plain['seed']}: expected a whole number")
+    if plain["corpus"]["name"] == "auto" and plain["dataset"].get("default_corpus"):
+        plain["corpus"] = compose_group("corpus", plain["dataset"]["default_corpus"])
+    plain["model"].pop("module", None)
+    return RunConfig(**plain)
+
+
+def compose_group(group: str, name: str) -> dict[str, Any]:
+    """One node of a config group, its `_base` underneath."""
+    from omegaconf import OmegaConf
+
+    if name != "_base" and name not in options(group):
+        raise InputError(f"unknown {group} {name!r}; known: {', '.join(options(group))}")
+    base = CONF / group / "_base.yaml"
+    node = OmegaConf.merge(
+        OmegaConf.load(base) if base.is_file() else {}, OmegaConf.load(CONF / group / f"{name}.yaml")
+    )
+    plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    plain.pop("defaults", None)
+    return plain
+
+
+class clear_messages:  # noqa: N801  (reads as a phrase where it is used)
+    """Turn Hydra's and OmegaConf's exceptions into one line of ours."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        if isinstance(error, HydraException | OmegaConfBaseException):
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            missing = [line for line in lines if line.startswith("You must specify")]
+            cause = error.__cause__
+            detail = f" ({str(cause).splitlines()[0]})" if cause is not None and str(cause) else ""
+            message = missing[0] if missing else lines[0] + detail
+            raise InputError(f"the configuration does not compose: {message}") from None

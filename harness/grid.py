@@ -1,0 +1,147 @@
+"""A grid of runs: expand the sweep, find what is missing, let Hydra launch it, say what happened."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.config import complete, compose, from_omegaconf, key_of
+from harness.errors import InputError
+from harness.registry import CONF
+from harness.results import ResultStore, RunRecord
+from harness.runner import execute, failure_id, plan
+from harness.status import Board, print_record
+
+#: Set while a grid runs in this process; the job then reports to it.
+_board: Board | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid: its overrides, where its record will be, and whether it is there already."""
+
+    overrides: tuple[str, ...]
+    run_id: str
+    failure_id: str
+    results: str
+    labels: dict[str, Any]
+
+    def record(self) -> RunRecord | None:
+        """The record of this run, whatever its status."""
+        store = ResultStore(self.results)
+        return store.get(self.run_id) or store.get(self.failure_id)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing need be computed."""
+        return ResultStore(self.results).done(self.run_id)
+
+
+def expand(overrides: Sequence[str]) -> list[tuple[str, ...]]:
+    """The runs of a sweep as lists of overrides, in the order Hydra's basic sweeper launches them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides([*_experiment_sweep(overrides), *overrides])
+        batches = BasicSweeper.split_arguments([p for p in parsed if not p.is_hydra_override()], None)
+    except HydraException as error:
+        raise InputError(f"the sweep is not understood: {str(error).splitlines()[0]}") from None
+    return [tuple(run) for batch in batches for run in batch]
+
+
+def _experiment_sweep(overrides: Sequence[str]) -> list[str]:
+    """The sweep an experiment declares (`hydra.sweeper.params`), less what the command line sets itself."""
+    from omegaconf import OmegaConf
+
+    named = [text.partition("=")[2] for text in overrides if key_of(text) == "experiment"]
+    if not named:
+        return []
+    experiment = OmegaConf.load(CONF / "experiment" / f"{named[0]}.yaml")
+    params = OmegaConf.select(experiment, "hydra.sweeper.params") or {}
+    given = {key_of(text) for text in overrides}
+    return [f"{key}={value}" for key, value in params.items() if key not in given]
+
+
+def run_one(overrides: Sequence[str]) -> RunRecord:
+    """A single run.
+
+    Raises
+    ------
+    InputError
+        The input is wrong: nothing is written.
+    """
+    overrides = complete(overrides)
+    record = execute(compose(overrides), command=_command(overrides), strict=True)
+    print_record(record)
+    return record
+
+
+def run_grid(overrides: Sequence[str]) -> int:
+    """A multirun: exit code 0, or 1 when a run of it failed.
+
+    Raises
+    ------
+    InputError
+        An unknown name or key, before anything runs.
+    """
+    import hydra
+
+    global _board
+    overrides = complete(overrides)
+    sweep = complete([*_experiment_sweep(overrides), *overrides])
+    cells = [_cell(run) for run in expand(sweep)]
+    launcher = next((t.partition("=")[2] for t in sweep if key_of(t) == "hydra/launcher"), "basic")
+    todo = [cell for cell in cells if not cell.done]
+    board = Board(cells, todo)
+    if todo:
+        with board:
+            _board = board if launcher == "basic" else None
+            argv, sys.argv = sys.argv, ["cellfm-bench", "--multirun", *sweep]
+            try:
+                hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")(job)()
+            finally:
+                sys.argv, _board = argv, None
+    return board.summary()
+
+
+def _cell(overrides: tuple[str, ...]) -> Cell:
+    """Compose and plan one run; what is wrong with one cell's files is that cell's failure, not the grid's."""
+    config = compose(overrides)
+    failed = failure_id(config)
+    try:
+        run_id = plan(config).run_id
+    except Exception:  # computed again, and recorded, when its turn comes
+        run_id = failed
+    labels = {
+        "model": config.model["name"],
+        "track": config.track,
+        "task": config.task["name"],
+        "dataset": config.dataset["name"] or config.dataset["path"],
+        "seed": config.seed,
+    }
+    return Cell(overrides, run_id, failed, config.results, labels)
+
+
+def job(cfg: Any) -> str:
+    """What Hydra launches: one run, never raising."""
+    from hydra.core.hydra_config import HydraConfig
+
+    overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("hydra")]
+    config = from_omegaconf(cfg)
+    if _board is not None:
+        _board.started(overrides)
+    record = execute(config, command=_command(overrides), progress=_board is None or not _board.live)
+    if _board is not None:
+        _board.finished(record)
+    else:
+        print_record(record)
+    return record.status
+
+
+def _command(overrides: Sequence[str]) -> str:
+    return shlex.join(["cellfm-bench", "run", *overrides])

@@ -1,0 +1,210 @@
+"""`load_dataset`, `load_model`, `load_task`: names and files -> objects."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from harness.config import compose_group, options
+from harness.data import ROLES, CellData
+from harness.errors import InputError
+from harness.genes import GeneTable
+from harness.registry import MODELS, TASKS
+
+
+def load_dataset(dataset: str | Path | dict[str, Any], **settings: Any) -> CellData:
+    """Open a data set without reading its matrix.
+
+    Parameters
+    ----------
+    dataset
+        A registered name (`pbmc68k`), the path of an .h5ad, or a whole `dataset:` node of the config.
+    settings
+        Keys of `conf/dataset/_base.yaml`: `cell_type`, `batch`, `layer`, `gene_ids` …
+
+    Raises
+    ------
+    InputError
+        Missing file, not an h5ad, no such column or layer.
+    """
+    if isinstance(dataset, dict):
+        node = {**dataset, **settings}
+    elif str(dataset) in options("dataset"):
+        node = {**compose_group("dataset", str(dataset)), **settings}
+    else:
+        node = {**compose_group("dataset", "file"), "path": str(dataset), **settings}
+    known = compose_group("dataset", "_base")
+    unknown = sorted(set(node) - set(known))
+    if unknown:
+        raise InputError(f"unknown dataset setting {', '.join(unknown)}; known: {', '.join(known)}")
+    node = {**known, **node}
+    path = locate(node["path"])
+    adata = read_h5ad(path)
+    name = node["name"] or path.stem
+    data = CellData(
+        adata,
+        name=name,
+        layer=node["layer"],
+        recover=bool(node["recover_counts"]),
+        columns={role: node[role] for role in ROLES},
+        control=node["control"],
+        gene_ids=node["gene_ids"],
+        on_empty_cell=node["on_empty_cell"],
+        min_coverage=float(node["min_coverage"]),
+        warn_coverage=float(node["warn_coverage"]),
+    )
+    if node["gene_aliases"]:
+        data.genes = resolve_aliases(data.genes, Path(node["gene_aliases"]), name)
+    return data
+
+
+def locate(path: str | None) -> Path:
+    """The file behind a path or `pkg://PACKAGE/PATH`.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    if not path:
+        raise InputError("which cells? Say dataset=NAME, or dataset.path=FILE.h5ad")
+    if path.startswith("pkg://"):
+        package, _, inside = path.removeprefix("pkg://").partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(f"{path}: the package {package} is not installed")
+        return Path(spec.submodule_search_locations[0]) / inside
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise InputError(f"dataset.path={path}: no such file")
+    return found
+
+
+def read_h5ad(path: Path) -> Any:
+    """An AnnData backed by its file, or in memory where anndata cannot back it.
+
+    Raises
+    ------
+    InputError
+        The file is not an h5ad.
+    """
+    import warnings
+
+    import anndata
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path} is not an h5ad (no HDF5 file); expected an AnnData written with write_h5ad")
+    with h5py.File(path) as file:
+        if "obs" not in file or "var" not in file:
+            raise InputError(
+                f"{path} is an HDF5 file but not an h5ad: it holds {', '.join(list(file)[:6]) or 'nothing'}, "
+                "and obs and var are expected"
+            )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return anndata.read_h5ad(path, backed="r")
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as an h5ad: {type(error).__name__}: {error}") from error
+
+
+def resolve_aliases(genes: GeneTable, path: Path, name: str) -> GeneTable:
+    """Approved symbols for alias and previous ones, by a HGNC table; what was done is logged."""
+    import logging
+
+    from harness.gene_aliases import AliasTable
+
+    resolved, report = AliasTable.read(path).resolve(genes)
+    logging.getLogger(__name__).warning("%s: %s", name, report.describe())
+    return resolved
+
+
+def load_task(name: str, **config: Any) -> Any:
+    """A task by its registered name; its settings default to `conf/task/<name>.yaml`.
+
+    Raises
+    ------
+    InputError
+        Unknown name (with a suggestion) or unknown setting.
+    """
+    cls = TASKS.get(name)
+    defaults = compose_group("task", name) if name in options("task") else {}
+    settings = {**defaults, **config}
+    for key in ("name", "module"):
+        settings.pop(key, None)
+    if defaults:
+        unknown = sorted(set(settings) - set(defaults))
+        if unknown:
+            raise InputError(f"unknown setting of task {name}: {', '.join(unknown)}; known: {', '.join(defaults)}")
+    return cls(**settings)
+
+
+def load_model(
+    name: str,
+    checkpoint: str | Path | None = None,
+    *,
+    track: str | None = None,
+    variant: str | None = None,
+    readout: str | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    genes: Any = None,
+    size: str = "tiny",
+    seed: int = 0,
+    **model_options: Any,
+) -> Any:
+    """A model, ready to embed.
+
+    Parameters
+    ----------
+    name
+        Registered name; baselines need nothing else.
+    checkpoint
+        File or directory of the official release; required unless `track="untrained"`.
+    track
+        `published` (default) or `untrained`: random weights over the vocabulary `genes`.
+    variant, readout
+        Which weights of a directory, and which cell vector; None is the official choice.
+    device, precision
+        `auto`, `cpu`, `cuda`, `npu`; `fp32` or `bf16`.
+    genes
+        Names or `GeneTable` of the vocabulary of an untrained network.
+    size, seed
+        Of an untrained network.
+
+    Raises
+    ------
+    InputError
+        Unknown name, no checkpoint, or one that does not fit.
+
+    Examples
+    --------
+    >>> from harness import load_model
+    >>> load_model("hvg").spec.kind
+    'embedding'
+    """
+    from harness.devices import resolve_device
+
+    cls = MODELS.get(name)
+    if cls.spec.kind != "foundation":
+        return cls(**model_options)
+    if readout and readout not in cls.spec.readouts:
+        raise InputError(f"readout={readout}: {name} has {', '.join(cls.spec.readouts)}")
+    if checkpoint is not None:
+        path = Path(checkpoint).expanduser()
+        if not path.exists():
+            raise InputError(f"checkpoint={checkpoint} does not exist")
+        model = cls.from_checkpoint(path, variant=variant, readout=readout, **model_options)
+        model.track = "published"
+    elif track == "untrained" and genes is not None:
+        table = genes if isinstance(genes, GeneTable) else GeneTable.from_names(genes)
+        model = cls.from_scratch(table, size=size, seed=seed, readout=readout, **model_options)
+        model.track = "untrained"
+    else:
+        raise InputError(
+            f"{name} needs its released weights: load_model({name!r}, checkpoint=DIR); random weights are given only "
+            "when asked for: track='untrained', genes=[...]"
+        )
+    return model.to(resolve_device(device), precision)

@@ -1,0 +1,234 @@
+"""One run: configuration in, record out. A run that fails says why and stops nothing else."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.cache import Cache
+from harness.config import RunConfig
+from harness.data import CellData
+from harness.errors import InputError, NotApplicableError, one_line
+from harness.loading import load_dataset, load_task
+from harness.metrics import card
+from harness.provenance import CostMeter, git_commit, hardware, versions
+from harness.results import Provenance, ResultStore, RunRecord, Status, content_id
+from harness.sources import ModelSource, resolve
+from harness.subject import Subject
+from harness.task import Task
+
+log = logging.getLogger(__name__)
+
+_DATA: dict[str, CellData] = {}
+
+
+@dataclass
+class Planned:
+    """A run that is ready to be computed, or to be found: `run_id` is known, nothing heavy was loaded."""
+
+    config: RunConfig
+    run_id: str
+    task: Task
+    data: CellData
+    source: ModelSource
+    cache: Cache
+
+
+def open_data(node: dict[str, Any]) -> CellData:
+    """The data set of a config node, opened once per process."""
+    from harness.loading import locate
+
+    path = locate(node["path"])
+    stat = path.stat()
+    key = content_id([node, str(path.resolve()), stat.st_size, stat.st_mtime_ns], 32)
+    if key not in _DATA:
+        _DATA[key] = load_dataset(node)
+    return _DATA[key]
+
+
+def open_corpus(config: RunConfig) -> CellData:
+    """The corpus of the scratch and untrained tracks.
+
+    Raises
+    ------
+    InputError
+        None is named, or its split cannot be made.
+    """
+    from harness.config import compose_group
+
+    node = config.corpus
+    key = content_id(node, 32)
+    if key in _DATA:
+        return _DATA[key]
+    if node.get("dataset"):
+        corpus = open_data(compose_group("dataset", node["dataset"]))
+    elif node.get("path"):
+        corpus = open_data({**compose_group("dataset", "file"), "path": node["path"]})
+    else:
+        raise InputError(
+            f"track={config.track} needs a corpus to pretrain on, and {config.dataset.get('name') or 'this data set'} "
+            "has none of its own: say corpus.path=FILE.h5ad (cells that are not evaluated) or corpus=demo"
+        )
+    if node.get("split"):
+        split = load_task(node["split"]["task"]).split(corpus, int(node["split"]["seed"]))
+        corpus = corpus.subset(split.train, name=node["name"])
+    _DATA[key] = corpus
+    return corpus
+
+
+def plan(config: RunConfig) -> Planned:
+    """Everything about a run that is known before anything heavy is loaded, its id included.
+
+    Raises
+    ------
+    InputError
+        The configuration or the data cannot be used.
+    """
+    cache = Cache(config.cache)
+    task: Task = load_task(config.task["name"], **{k: v for k, v in config.task.items() if k != "name"})
+    data = open_data(config.dataset)
+    for role in task.needs:
+        data.labels(role)
+    source = resolve(config, cache, lambda: open_corpus(config))
+    identity = {
+        "source": source.identity,
+        "data": [data.content_hash, data.labels_hash()],
+        "task": [task.name, task.version, task.config],
+        "metrics": {name: card(name).version for name in task.metric_names()},
+        "setting": config.setting,
+        "seed": config.seed,
+        "on_empty_cell": data.on_empty_cell,
+    }
+    return Planned(config, content_id(identity), task, data, source, cache)
+
+
+def failure_id(config: RunConfig) -> str:
+    """Id of the record of a run that gave no result: its place in the grid, whatever files it was given."""
+    return content_id({"failed": config.where_free()})
+
+
+def execute(
+    config: RunConfig, *, command: str = "", progress: bool = True, strict: bool = False
+) -> RunRecord:
+    """Compute a run, or find it; whatever happens is recorded, nothing is raised but KeyboardInterrupt.
+
+    Parameters
+    ----------
+    command
+        What a reader types to get this number again.
+    strict
+        Raise an InputError instead of recording it: a single run with wrong input writes nothing.
+    """
+    store = ResultStore(config.results)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    planned = None
+    try:
+        planned = plan(config)
+        known = store.get(planned.run_id)
+        if known is not None and store.done(planned.run_id):
+            return known
+        record = _run(planned, store, progress)
+    except Exception as error:
+        if strict and isinstance(error, InputError):
+            raise
+        record = _without_result(config, planned, error)
+    record.provenance.command, record.provenance.started_at = command, started
+    store.put(record)
+    if record.status != "failed":
+        store.path(failure_id(config)).unlink(missing_ok=True)
+    return record
+
+
+def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
+    config, task, data, source = planned.config, planned.task, planned.data, planned.source
+    subject = Subject(source, data, planned.cache, config.seed, progress)
+    split = task.split(data, config.seed)
+    with CostMeter() as cost:
+        result = task.run(subject, data, split, config.seed)
+    task_s = cost.seconds - subject.embedding_seconds
+    return RunRecord(
+        run_id=planned.run_id,
+        status="ok",
+        model=source.spec.name,
+        variant=subject.about.get("variant") or source.variant,
+        label=subject.label(),
+        track=source.track,
+        task=task.name,
+        setting=config.setting,
+        readout=subject.about.get("readout") or "",
+        dataset=data.name,
+        split=split.name,
+        seed=config.seed,
+        flags=[*result.flags, *subject.flags()],
+        notes={**{f"left out: {k}": v for k, v in split.excluded.items()}, **result.notes},
+        metrics=result.metrics,
+        artifacts=[store.put_table(kind, table) for kind, table in result.tables.items()],
+        cost=subject.cost(task_s, cost.peak_rss_mb, cost.peak_gpu_mb),
+        provenance=_provenance(config, planned, subject),
+    )
+
+
+def _provenance(
+    config: RunConfig, planned: Planned | None = None, subject: Subject | None = None
+) -> Provenance:
+    known: dict[str, Any] = {}
+    if planned is not None and subject is not None:
+        source = planned.source
+        corpus = dict(source.corpus) if source.corpus else None
+        if corpus is not None and "pretraining" in subject.about:
+            corpus["seen"] = subject.about["pretraining"]
+        known = {
+            "dataset_sha256": planned.data.content_hash,
+            "checkpoint_sha256": source.checkpoint_sha256,
+            "corpus": corpus,
+            "device": source.device,
+            "backend": str(source.identity.get("backend", "")),
+            "precision": source.precision,
+        }
+    return Provenance(
+        config=config.as_dict(),
+        config_hash=content_id(config.where_free()),
+        git_commit=git_commit(),
+        versions=versions(),
+        hardware=hardware(),
+        **known,
+    )
+
+
+def _without_result(config: RunConfig, planned: Planned | None, error: Exception) -> RunRecord:
+    status: Status = "failed"
+    reason = one_line(error)
+    if isinstance(error, NotApplicableError):
+        status = "not-applicable"
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        status = "out-of-memory"
+    elif not isinstance(error, InputError):
+        reason = f"{type(error).__name__}: {reason}"
+        log.error("%s", "".join(traceback.format_exception(error)))
+    final = planned is not None and status == "not-applicable"
+    track = planned.source.track if planned else config.track
+    name = config.model["name"]
+    return RunRecord(
+        run_id=planned.run_id if planned and final else failure_id(config),
+        status=status,
+        error=reason,
+        model=name,
+        variant=(planned.source.variant if planned else config.model.get("variant")) or "",
+        label=_failed_label(name, track, planned),
+        track=track,
+        task=config.task["name"],
+        setting=config.setting,
+        dataset=planned.data.name if planned else config.dataset["name"] or Path(config.dataset["path"] or "").stem,
+        seed=config.seed,
+        provenance=_provenance(config),
+    )
+
+
+def _failed_label(name: str, track: str, planned: Planned | None) -> str:
+    if track == "baseline" and planned is not None:
+        return planned.source.spec.title
+    return name if track == "published" else f"{name} · {track}"

@@ -1,0 +1,213 @@
+"""Where a model comes from: official weights, a network pretrained here, random weights, or a baseline.
+
+A source knows its identity (what can change a number) before anything is loaded, so that finished runs and
+cached embeddings are found without touching the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.cache import Cache, file_digest
+from harness.config import RunConfig
+from harness.data import CellData
+from harness.devices import resolve_device
+from harness.errors import InputError
+from harness.model import ModelAdapter, ModelSpec
+from harness.registry import MODELS
+from harness.results import content_id
+
+#: Keys of a model's config that are the engine's; all others are options of the model.
+ENGINE_KEYS = frozenset({"name", "checkpoint", "variant", "readout", "size", "variants", "path"})
+
+
+@dataclass
+class ModelSource:
+    """One model of a grid, not yet loaded.
+
+    Parameters
+    ----------
+    spec
+        The model's spec.
+    track
+        `published`, `scratch`, `untrained` or `baseline`.
+    identity
+        JSON-able; everything about the model that can change a number.
+    variant
+        As asked, or the size.
+    checkpoint_sha256, corpus
+        For the record.
+    """
+
+    spec: ModelSpec
+    track: str
+    identity: dict[str, Any]
+    build: Callable[[], Any]
+    variant: str = ""
+    readout: str = ""
+    device: str = "cpu"
+    precision: str = "fp32"
+    checkpoint_sha256: str | None = None
+    corpus: dict[str, Any] | None = None
+    corpus_data: CellData | None = None
+    allow_overlap: bool = False
+    flags: list[str] = field(default_factory=list)
+
+    @cached_property
+    def model(self) -> Any:
+        """The model, loaded on first use and kept for all tasks of this process."""
+        key = content_id(self.identity, 32)
+        if key not in _LOADED:
+            _LOADED.clear()  # one set of weights at a time: the next model may need the memory
+            model = self.build()
+            model.track = self.track
+            _LOADED[key] = model
+        return _LOADED[key]
+
+    def overlap(self, data: CellData) -> int:
+        """How many cells of `data` the model saw in pretraining here, by cell hash."""
+        if self.corpus_data is None or self.track != "scratch":
+            return 0
+        return int(np.isin(data.cell_hashes, self.corpus_data.cell_hashes).sum())
+
+
+_LOADED: dict[str, Any] = {}
+
+
+def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) -> ModelSource:
+    """The source a run's configuration asks for.
+
+    Parameters
+    ----------
+    corpus_of
+        Opens the corpus; called for the scratch and untrained tracks only.
+
+    Raises
+    ------
+    InputError
+        `published` without a checkpoint, a path that is not there, a device that is not there.
+    """
+    node = config.model
+    cls = MODELS.get(node["name"])
+    spec: ModelSpec = cls.spec
+    options = {key: value for key, value in node.items() if key not in ENGINE_KEYS}
+    readout = node.get("readout")
+    if readout and readout not in spec.readouts:
+        raise InputError(f"model.readout={readout}: {spec.name} has {', '.join(spec.readouts)}")
+    identity: dict[str, Any] = {"model": spec.name, "adapter": spec.version, "options": options, "readout": readout}
+    if spec.kind != "foundation":
+        identity["track"] = "baseline"
+        return ModelSource(spec, "baseline", identity, lambda: cls(**options))
+    device = resolve_device(config.device)
+    identity |= {
+        "track": config.track,
+        "precision": config.precision,
+        "device": device.split(":")[0],
+        "backend": node.get("backend", "torch"),
+    }
+    common = {"readout": readout, **options}
+    source = ModelSource(spec, config.track, identity, lambda: None, device=device, precision=config.precision)
+    if config.track == "published":
+        path = find_checkpoint(config, spec)
+        files = cls.checkpoint_files(path, node.get("variant"))
+        source.checkpoint_sha256 = content_id([[f.name, file_digest(f, cache)] for f in files], 64)
+        source.variant = node.get("variant") or ""
+        identity |= {"variant": node.get("variant"), "checkpoint": source.checkpoint_sha256}
+        source.build = lambda: cls.from_checkpoint(path, variant=node.get("variant"), **common).to(
+            device, config.precision
+        )
+        return source
+    corpus = source.corpus_data = corpus_of()
+    size = node.get("size") or "tiny"
+    source.variant, source.allow_overlap = size, bool(config.corpus.get("allow_overlap"))
+    identity |= {"size": size, "seed": config.seed, "corpus": corpus.content_hash}
+    source.corpus = {"name": config.corpus["name"], "sha256": corpus.content_hash, "cells": corpus.n_obs}
+
+    def fresh() -> ModelAdapter:
+        model = cls.from_scratch(corpus.genes, size=size, seed=config.seed, **common)
+        model.calibrate(corpus)
+        model.variant = size
+        return model.to(device, config.precision)
+
+    source.build = fresh
+    if config.track == "scratch":
+        training = {key: config.corpus[key] for key in ("tokens", "batch_cells", "learning_rate")}
+        identity["training"] = training
+        source.corpus |= training
+        folder = cache.folder("pretrained", identity)
+        source.build = lambda: pretrained(fresh, folder, cls, corpus, training, config, common)
+    return source
+
+
+def pretrained(
+    fresh: Callable[[], ModelAdapter],
+    folder: Path,
+    cls: Any,
+    corpus: CellData,
+    training: dict[str, Any],
+    config: RunConfig,
+    options: dict[str, Any],
+) -> ModelAdapter:
+    """The network of a scratch row: from the cache, or pretrained now and put there."""
+    from harness.provenance import CostMeter
+    from harness.training import pretrain
+
+    if not folder.is_dir():
+        model = fresh()
+        with CostMeter() as cost:
+            log = pretrain(model, corpus, seed=config.seed, progress=True, **training)
+        about = {
+            "tokens": log.tokens,
+            "steps": log.steps,
+            "seconds": cost.seconds,
+            "first_loss": float(np.mean(log.losses[:10])),
+            "last_loss": float(np.mean(log.losses[-10:])),
+            "losses": [round(loss, 5) for loss in log.losses],
+        }
+
+        def write(directory: Path) -> None:
+            model.save(directory)
+            (directory / "pretraining.json").write_text(json.dumps(about))
+
+        Cache(config.cache).place(folder, write)
+    loaded = cls.from_checkpoint(folder, **options).to(resolve_device(config.device), config.precision)
+    loaded.variant = config.model.get("size") or "tiny"
+    loaded.pretraining = json.loads((folder / "pretraining.json").read_text())
+    return loaded
+
+
+def find_checkpoint(config: RunConfig, spec: ModelSpec) -> Path:
+    """The path of the official weights: `model.checkpoint=`, or a folder of `checkpoints=`.
+
+    Raises
+    ------
+    InputError
+        Nothing is there; the message says how to get the weights.
+    """
+    wanted = config.model.get("checkpoint")
+    if wanted:
+        path = Path(wanted).expanduser()
+        if not path.exists():
+            raise InputError(f"model.checkpoint={wanted} does not exist")
+        return path
+    how = (
+        f"download the official release (see models/{spec.name}/README.md) and say model.checkpoint=DIR, or "
+        "checkpoints=ROOT with one folder per model; track=scratch trains a small network of the same architecture "
+        "here instead"
+    )
+    if not config.checkpoints:
+        raise InputError(f"track=published needs the released weights of {spec.name}: {how}")
+    root = Path(config.checkpoints).expanduser()
+    names = [name for name in (config.model.get("variant"), spec.name) if name]
+    found = [root / name for name in names if (root / name).exists()]
+    if not found:
+        present = ", ".join(sorted(p.name for p in root.iterdir())) if root.is_dir() else "no such directory"
+        raise InputError(f"no {' or '.join(names)} under checkpoints={root} ({present}): {how}")
+    return found[0]

@@ -1,0 +1,132 @@
+"""What a grid is doing: a live table on a terminal, a line per finished run elsewhere, and how it ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from harness.results import RunRecord
+
+if TYPE_CHECKING:
+    from harness.grid import Cell
+
+MARKS = {
+    "ok": "[green]●[/]",
+    "not-applicable": "[dim]–[/]",
+    "waiting": "[dim]·[/]",
+    "running": "[yellow]▶[/]",
+}
+
+
+def headline(record: RunRecord) -> str:
+    """The first overall metric of each head, or the reason there is none."""
+    if record.status != "ok":
+        return f"{record.status}: {record.error}"
+    from harness.registry import TASKS
+
+    values = {(m.name, m.head): m.value for m in record.metrics if m.scope == "overall"}
+    wanted = [pair for pair in TASKS.get(record.task).headline if pair in values][:3]
+    shown = [
+        f"{name}{'' if head == 'none' else f' ({head})'} "
+        + ("undefined" if values[name, head] is None else f"{values[name, head]:.3f}")
+        for name, head in wanted
+    ]
+    return "  ".join(shown)
+
+
+def print_record(record: RunRecord, prefix: str = "") -> None:
+    """One line for a finished run."""
+    seconds = f"  [{record.cost.task_s:.1f} s]" if record.cost.task_s is not None else ""
+    print(
+        f"{prefix}{record.label or record.model} · {record.task} · {record.dataset} · seed {record.seed}   "
+        f"{headline(record)}{seconds}",
+        flush=True,
+    )
+
+
+class Board:
+    """The live status of a grid.
+
+    Parameters
+    ----------
+    cells
+        All runs.
+    todo
+        Those that have to be computed.
+    """
+
+    def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell]):
+        self.cells, self.todo = list(cells), list(todo)
+        self.live = sys.stdout.isatty()
+        self._running: tuple[str, ...] | None = None
+        self._count = 0
+        self._since = time.perf_counter()
+        self._view: Any = None
+
+    def __enter__(self) -> Self:
+        done = len(self.cells) - len(self.todo)
+        print(f"{len(self.cells)} runs: {done} done before, {len(self.todo)} to compute", flush=True)
+        if self.live:
+            from rich.live import Live
+
+            self._view = Live(get_renderable=self._table, refresh_per_second=2)
+            self._view.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._view is not None:
+            self._view.__exit__(*error)
+
+    def started(self, overrides: Sequence[str]) -> None:
+        """A run begins."""
+        self._running = tuple(overrides)
+
+    def finished(self, record: RunRecord) -> None:
+        """A run ended."""
+        self._running = None
+        fresh = any(record.run_id in (cell.run_id, cell.failure_id) for cell in self.todo)
+        if fresh and not self.live:
+            self._count += 1
+            print_record(record, f"[{min(self._count, len(self.todo))}/{len(self.todo)}] ")
+
+    def _table(self) -> Any:
+        from rich.table import Table
+
+        columns = list(dict.fromkeys((c.labels["task"], c.labels["dataset"]) for c in self.cells))
+        rows = list(dict.fromkeys((c.labels["model"], c.labels["track"]) for c in self.cells))
+        table = Table(title=f"{time.perf_counter() - self._since:.0f} s · one mark per run", box=None)
+        table.add_column("model")
+        for task, dataset in columns:
+            table.add_column(f"{task}\n{dataset}")
+        for model, track in rows:
+            marks = {column: "" for column in columns}
+            for cell in self.cells:
+                if (cell.labels["model"], cell.labels["track"]) == (model, track):
+                    marks[cell.labels["task"], cell.labels["dataset"]] += self._mark(cell)
+            table.add_row(f"{model} · {track}", *marks.values())
+        return table
+
+    def _mark(self, cell: Cell) -> str:
+        if self._running is not None and set(cell.overrides) == set(self._running):
+            return MARKS["running"]
+        record = cell.record()
+        return MARKS["waiting"] if record is None else MARKS.get(record.status, "[red]✗[/]")
+
+    def summary(self) -> int:
+        """Print how it ended; 1 when a run failed, else 0."""
+        records = [(cell, cell.record()) for cell in self.cells]
+        failed = [(cell, r) for cell, r in records if r is None or r.status not in ("ok", "not-applicable")]
+        if not self.todo:
+            print(f"{len(self.cells)} runs: all done before, nothing to compute")
+        else:
+            ok = len(self.cells) - len(failed)
+            print(f"{ok} of {len(self.cells)} runs done in {time.perf_counter() - self._since:.0f} s")
+        if failed:
+            print(f"{len(failed)} failed:")
+            for cell, record in failed:
+                where = " · ".join(str(value) for value in cell.labels.values())
+                reason = f"{record.status}: {record.error}" if record else "no record was written"
+                print(f"  {where}   {reason}")
+        return 1 if failed else 0

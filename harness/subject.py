@@ -1,0 +1,162 @@
+"""What a task is given of a model: its embeddings, from the cache where they were computed before."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from harness.cache import Cache
+from harness.data import CellData
+from harness.errors import InputError, NotApplicableError
+from harness.model import Embedder, ModelAdapter, ModelSpec
+from harness.provenance import CostMeter
+from harness.results import Cost
+from harness.sources import ModelSource
+
+UMAP_NEIGHBORS = 15
+
+
+class Subject:
+    """One model on one data set.
+
+    Parameters
+    ----------
+    source
+        The model, loaded only when something of it is not in the cache.
+    data
+        The cells.
+    seed
+        The run's seed.
+    """
+
+    def __init__(self, source: ModelSource, data: CellData, cache: Cache, seed: int = 0, progress: bool = False):
+        self.source, self.data, self.cache, self.seed, self.progress = source, data, cache, seed, progress
+        #: Description of the embedding, once it was asked for.
+        self.about: dict[str, Any] = {}
+        #: Seconds spent embedding in this run: none where the cache had it.
+        self.embedding_seconds = 0.0
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's spec."""
+        return self.source.spec
+
+    @property
+    def model(self) -> Any:
+        """The model itself, loaded."""
+        return self.source.model
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What can change a cell vector."""
+        seed = self.seed if self.spec.draws else None
+        return {"source": self.source.identity, "data": self.data.content_hash, "seed": seed}
+
+    def cells(self) -> np.ndarray:
+        """Cell vectors, float32 (n_obs, d); rows of NaN are cells the model cannot read.
+
+        Raises
+        ------
+        NotApplicableError
+            The model gives predictions, not vectors.
+        """
+        if self.spec.kind == "predictor":
+            raise NotApplicableError(f"{self.spec.title} predicts for {', '.join(self.spec.tasks)}; it embeds no cell")
+        matrix, self.about = self.cache.array("embeddings", self.identity, self._embed)
+        return np.asarray(matrix)
+
+    def _embed(self) -> tuple[np.ndarray, dict[str, Any]]:
+        self._refuse_overlap()
+        model: Embedder = self.model
+        with CostMeter() as cost:
+            matrix = model.embed_cells(self.data, seed=self.seed, progress=self.progress)
+        self.embedding_seconds += cost.seconds
+        about = {
+            "embed_s": cost.seconds,
+            "cells_per_s": self.data.n_obs / cost.seconds,
+            "peak_rss_mb": cost.peak_rss_mb,
+            "peak_gpu_mb": cost.peak_gpu_mb,
+            "n_params": model.n_params,
+            "n_cells": self.data.n_obs,
+            "n_empty": int(np.isnan(matrix).any(axis=1).sum()),
+            "variant": model.variant,
+            "readout": model.readout or (self.spec.readouts[0] if self.spec.readouts else ""),
+            "coverage": getattr(model, "last_coverage", None),
+        }
+        if isinstance(model, ModelAdapter) and model.pretraining:
+            about["pretraining"] = {k: v for k, v in model.pretraining.items() if k != "losses"}
+        return matrix, about
+
+    def _refuse_overlap(self) -> None:
+        seen = self.source.overlap(self.data)
+        if seen and not self.source.allow_overlap:
+            corpus = (self.source.corpus or {}).get("name")
+            raise InputError(
+                f"{seen} of the {self.data.n_obs} cells of {self.data.name} are in the corpus {corpus}: a model must "
+                "not be tested on what it was pretrained on. Use another corpus, or mark the row: "
+                "corpus.allow_overlap=true"
+            )
+
+    def umap(self) -> np.ndarray:
+        """UMAP of the cell vectors, float32 (n_obs, 2), seed 0; rows of NaN where there is no vector."""
+        matrix = self.cells()
+        coordinates, _ = self.cache.array("umap", self.identity, lambda: (_umap(matrix), {}))
+        return np.asarray(coordinates)
+
+    def flags(self) -> list[str]:
+        """Marks the engine puts on a row."""
+        return ["cells-seen"] if self.source.overlap(self.data) else []
+
+    def cost(self, task_s: float, peak_rss_mb: float, peak_gpu_mb: float | None) -> Cost:
+        """The cost columns of a run: the embedding's as first measured, the task's as measured now."""
+        about = self.about
+        n_params = about.get("n_params")
+        pretraining = about.get("pretraining") or {}
+        return Cost(
+            embed_s=about.get("embed_s"),
+            cells_per_s=about.get("cells_per_s"),
+            peak_rss_mb=max(peak_rss_mb, about.get("peak_rss_mb") or 0),
+            peak_gpu_mb=about.get("peak_gpu_mb") or peak_gpu_mb,
+            n_params=n_params,
+            n_trained_params=0 if n_params is not None else None,
+            pretrain_s=pretraining.get("seconds"),
+            task_s=task_s,
+        )
+
+    def label(self) -> str:
+        """What the row says of itself: `cellfm · scratch · 0.6M params · 2.6k cells`."""
+        track, about = self.source.track, self.about
+        if track == "baseline":
+            return self.spec.title
+        if track == "untrained":
+            return f"{self.spec.name} · untrained"
+        if track == "scratch" and self.source.corpus:
+            params, cells = about.get("n_params") or 0, self.source.corpus["cells"]
+            return f"{self.spec.name} · scratch · {params / 1e6:.1f}M params · {_short(cells)} cells"
+        variant = about.get("variant") or self.source.variant
+        return variant if variant.startswith(self.spec.name) else f"{self.spec.name} {variant}".strip()
+
+
+def _short(n: int) -> str:
+    return f"{n / 1000:.1f}k" if n >= 1000 else str(n)
+
+
+def _umap(matrix: np.ndarray) -> np.ndarray:
+    import warnings
+
+    real = ~np.isnan(matrix).any(axis=1)
+    result = np.full((len(matrix), 2), np.nan, np.float32)
+    if real.sum() <= 3:  # nothing to lay out
+        result[real] = 0
+        return result
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import umap
+
+        neighbors = min(UMAP_NEIGHBORS, int(real.sum()) - 1)
+        init = "spectral" if real.sum() > 20 else "random"
+        layout = umap.UMAP(n_neighbors=neighbors, init=init, random_state=0, n_jobs=1)
+        result[real] = layout.fit_transform(matrix[real])
+    return result

@@ -1,0 +1,37 @@
+"""What reads an embedding: a classifier on frozen cell vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Head -> what it is, for help and board.
+HEADS = {
+    "knn": "k nearest neighbours (Euclidean)",
+    "logreg": "logistic regression on standardised dimensions",
+    "mlp": "one hidden layer of 128 on standardised dimensions; the CellFM paper calls this zero-shot",
+}
+
+
+def make_head(name: str, n_train: int, neighbors: int, seed: int) -> Any:
+    """An unfitted scikit-learn classifier.
+
+    Parameters
+    ----------
+    name
+        Of `HEADS`.
+    n_train
+        Number of training cells; no more neighbours than that are asked for.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if name == "knn":
+        return KNeighborsClassifier(min(neighbors, n_train))
+    if name == "logreg":
+        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
+    mlp = MLPClassifier((128,), alpha=1e-3, max_iter=200, random_state=seed)
+    return make_pipeline(StandardScaler(), mlp)
+

@@ -1,0 +1,94 @@
+"""Calls into scib-metrics, with the choices it leaves open stated once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+#: Metrics that are averaged into avg_bio and avg_batch.
+BIO = (
+    "isolated_labels",
+    "nmi_kmeans",
+    "ari_kmeans",
+    "nmi_leiden",
+    "ari_leiden",
+    "silhouette_label",
+    "clisi",
+)
+BATCH = ("bras", "ilisi", "kbet", "graph_connectivity", "pcr_comparison")
+
+
+#: Neighbours each metric reads, as in scib-metrics' Benchmarker; LISI reads all of the graph.
+CLUSTERING_NEIGHBORS, KBET_NEIGHBORS = 15, 50
+
+
+def _nearest(graph: Any, n: int) -> Any:
+    return graph.subset_neighbors(min(n, graph.n_neighbors))
+
+
+def neighbour_graph(x: np.ndarray, neighbors: int) -> Any:
+    """scib-metrics' NeighborsResult of exact Euclidean neighbours, each cell its own first."""
+    from scib_metrics.nearest_neighbors import NeighborsResults
+    from sklearn.neighbors import NearestNeighbors
+
+    k = min(neighbors, len(x))
+    distances, indices = NearestNeighbors(n_neighbors=k).fit(x).kneighbors(x)
+    # Among identical cells any of them may come first; the metrics expect the cell itself there.
+    own = np.arange(len(x))[:, None]
+    for i in np.flatnonzero(indices[:, 0] != own[:, 0]):
+        at = np.flatnonzero(indices[i] == i)
+        if len(at):
+            indices[i, [0, at[0]]] = indices[i, [at[0], 0]]
+        else:
+            indices[i, -1], distances[i, -1] = indices[i, 0], distances[i, 0]
+            indices[i, 0], distances[i, 0] = i, 0.0
+    return NeighborsResults(indices=indices, distances=distances.astype(np.float32))
+
+
+def bio_conservation(
+    x: np.ndarray, labels: np.ndarray, batches: np.ndarray | None, graph: Any, seed: int
+) -> dict[str, float]:
+    """Bio-conservation metrics of an embedding.
+
+    Parameters
+    ----------
+    x
+        Float32 (n, d).
+    labels
+        Cell types (n,).
+    batches
+        Batches (n,), or None where there is one: isolated labels are then not defined.
+    graph
+        Of `neighbour_graph`.
+    """
+    import scib_metrics as scib
+
+    scores: dict[str, float] = {}
+    if batches is not None:
+        scores["isolated_labels"] = scib.isolated_labels(x, labels, batches)
+    kmeans = scib.nmi_ari_cluster_labels_kmeans(x, labels)
+    leiden = scib.nmi_ari_cluster_labels_leiden(_nearest(graph, CLUSTERING_NEIGHBORS), labels, seed=seed)
+    scores |= {"nmi_kmeans": kmeans["nmi"], "ari_kmeans": kmeans["ari"]}
+    scores |= {"nmi_leiden": leiden["nmi"], "ari_leiden": leiden["ari"]}
+    scores["silhouette_label"] = scib.silhouette_label(x, labels)
+    scores["clisi"] = scib.clisi_knn(graph, labels)
+    return {name: float(value) for name, value in scores.items()}
+
+
+def batch_correction(
+    x: np.ndarray, labels: np.ndarray, batches: np.ndarray, graph: Any, unintegrated: np.ndarray
+) -> dict[str, float]:
+    """Batch-correction metrics; `unintegrated` float (n, p) is what PCR compares with."""
+    import scib_metrics as scib
+
+    kbet = scib.kbet_per_label(_nearest(graph, KBET_NEIGHBORS), batches, labels)
+    scores = {
+        "bras": scib.bras(x, labels, batches),
+        "ilisi": scib.ilisi_knn(graph, batches),
+        "kbet": kbet,
+        "graph_connectivity": scib.graph_connectivity(_nearest(graph, CLUSTERING_NEIGHBORS), labels),
+        "pcr_comparison": scib.pcr_comparison(unintegrated, x, batches, categorical=True),
+        "silhouette_batch": scib.silhouette_batch(x, labels, batches),
+    }
+    return {name: float(value) for name, value in scores.items()}
