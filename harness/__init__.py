@@ -41,7 +41,7 @@ _PUBLIC = {
     "register_task": "harness.registry",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

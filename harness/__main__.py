@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         module = importlib.import_module(COMMANDS[command])
         if rest and rest[0] in ("-h", "--help"):
-            print(module.__doc__.strip())
+            print((module.__doc__ or "").strip())
             return 0
         _quiet()
         return int(module.main(rest))

@@ -50,7 +50,6 @@ class Cache:
 
     def place(self, folder: Path, write: Callable[[Path], None]) -> None:
         """Fill a folder atomically: written beside its place, then renamed."""
-        import os
         import shutil
         import tempfile
 
@@ -60,7 +59,7 @@ class Cache:
             write(temporary)
             temporary.chmod(0o755)
             if not folder.exists():
-                os.replace(temporary, folder)
+                temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

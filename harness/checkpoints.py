@@ -125,8 +125,7 @@ def read_torch(path: Path) -> Any:
     except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read as weights: {reason}. "
-            "Is the download complete?"
+            f"{path} ({path.stat().st_size} bytes) cannot be read as weights: {reason}. Is the download complete?"
         ) from None
 
 
@@ -148,8 +147,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file ({error}). "
-            "Is the download complete?"
+            f"{path} ({path.stat().st_size} bytes) is not a whole safetensors file ({error}). Is the download complete?"
         ) from None
 
 
@@ -162,9 +160,9 @@ def strip_prefix(state: Mapping[str, Any], prefix: str = "module.") -> dict[str,
 
 def find_upwards(start: Path, relative: str | Path, levels: int = 4) -> Path | None:
     """`relative` beside `start` (a file or directory) or beside one of its parents; None if nowhere."""
-    folder = Path(start).resolve()
-    if folder.is_file():
-        folder = folder.parent
+    start = Path(start)
+    # A link to a file is not followed: in a hub cache it leads away from the files beside it.
+    folder = (start.parent if start.is_file() else start).resolve()
     for candidate in [folder, *folder.parents][: levels + 1]:
         if (candidate / relative).exists():
             return candidate / relative

@@ -181,7 +181,7 @@ def compose_group(group: str, name: str) -> dict[str, Any]:
     return plain
 
 
-class clear_messages:  # noqa: N801  (reads as a phrase where it is used)
+class clear_messages:
     """Turn Hydra's and OmegaConf's exceptions into one line of ours."""
 
     def __enter__(self) -> None:

@@ -135,9 +135,7 @@ class CoverageMeter:
 
     def result(self) -> Coverage:
         """Coverage over the cells added so far."""
-        return coverage(
-            self.model, self.match, self.per_gene, n_cells=self.n_cells, vocabulary=self.vocabulary
-        )
+        return coverage(self.model, self.match, self.per_gene, n_cells=self.n_cells, vocabulary=self.vocabulary)
 
 
 def coverage(

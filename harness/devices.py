@@ -33,4 +33,4 @@ def _npu() -> bool:
     import torch
     import torch_npu  # noqa: F401  (registers torch.npu)
 
-    return bool(torch.npu.is_available())
+    return bool(torch.npu.is_available())  # type: ignore[attr-defined]

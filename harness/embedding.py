@@ -76,9 +76,7 @@ def embed_tokens(
     if genes is not None:
         unknown = sorted(set(map(str, genes)) - set(match.table.names[match.columns].tolist()))
         if unknown:
-            raise InputError(
-                f"genes={', '.join(unknown[:8])}: not a gene of {data.name} that {model.spec.name} knows"
-            )
+            raise InputError(f"genes={', '.join(unknown[:8])}: not a gene of {data.name} that {model.spec.name} knows")
         keep = np.isin(match.table.names, np.asarray(list(map(str, genes))))
         column_of = np.where((column_of >= 0) & keep[column_of], column_of, -1)
     vectors: list[np.ndarray] = []
@@ -139,13 +137,15 @@ def _token_blocks(
     match = checked_match(model, data)
     blocks = data.blocks(block_nnz) if block_nnz else data.blocks()
     for rows, counts in track(
-        blocks, total=data.n_obs, step=lambda b: b[1].shape[0], label=f"{model.spec.name} · embed", on=progress
+        blocks,
+        total=data.n_obs,
+        step=lambda b: b[1].shape[0],
+        label=f"{model.spec.name} · embed",
+        on=progress,
     ):
         batch = model.tokenize(counts, match, seed=seed)
         if len(batch) != counts.shape[0]:
-            raise InternalError(
-                f"{model.spec.name}: tokenize gave {len(batch)} rows for {counts.shape[0]} cells"
-            )
+            raise InternalError(f"{model.spec.name}: tokenize gave {len(batch)} rows for {counts.shape[0]} cells")
         yield rows, batch
 
 
@@ -214,5 +214,3 @@ def _report_empty(model: Any, data: CellData, empty: int) -> None:
     if data.on_empty_cell == "error":
         raise InputError(f"{message}. Remove them, or let them be rows of NaN: dataset.on_empty_cell=nan")
     log.warning("%s; they are rows of NaN", message)
-
-

@@ -79,9 +79,7 @@ class AliasReport:
                 text.append(f"{name} → {others}" if others else name)
             return ", ".join(text) + (f", … {len(items) - limit} more" if len(items) > limit else "")
 
-        parts = [
-            f"{len(self.renamed)} symbols renamed" + (f" ({some(self.renamed)})" if self.renamed else "")
-        ]
+        parts = [f"{len(self.renamed)} symbols renamed" + (f" ({some(self.renamed)})" if self.renamed else "")]
         for items, words in (
             (self.ambiguous, "ambiguous and left"),
             (self.contested, "read as approved although also an alias"),
@@ -112,9 +110,7 @@ class AliasTable:
         Where it came from, for messages.
     """
 
-    def __init__(
-        self, aliases: Mapping[str, set[str]], ensembl: Mapping[str, str], source: str = "alias table"
-    ):
+    def __init__(self, aliases: Mapping[str, set[str]], ensembl: Mapping[str, str], source: str = "alias table"):
         self.aliases, self.ensembl, self.source = aliases, ensembl, source
         times = Counter(value for value in ensembl.values() if value)
         self.symbol_of = {value: key for key, value in ensembl.items() if times[value] == 1}
@@ -147,9 +143,7 @@ class AliasTable:
         if not path.is_file():
             raise InputError(f"dataset.gene_aliases={path} does not exist; a HGNC table (tsv) is expected")
         try:
-            with (gzip.open if path.suffix == ".gz" else open)(
-                path, "rt", encoding="utf-8", newline=""
-            ) as stream:
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as stream:
                 header, *rows = list(csv.reader(stream, delimiter="\t")) or [[]]
         except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"dataset.gene_aliases={path} cannot be read as a HGNC table: {error}") from None
@@ -213,9 +207,7 @@ class AliasTable:
         found = _Findings()
         # Columns that go by an Ensembl id alone. (One Ensembl id is an alias in its own right.)
         named = [not name or bool(ENSEMBL.match(name) and name not in self.aliases) for name in old]
-        by_id = [
-            self.symbol_of.get(ensembl, "") if bare else "" for bare, ensembl in zip(named, ids, strict=True)
-        ]
+        by_id = [self.symbol_of.get(ensembl, "") if bare else "" for bare, ensembl in zip(named, ids, strict=True)]
         present_or_filled = present | set(by_id)
         new = []
         for symbol, ensembl, bare, approved in zip(old, ids, named, by_id, strict=True):
@@ -234,9 +226,7 @@ class AliasTable:
         ]
         dates = set(date_mangled(found.unknown))
         report = AliasReport(
-            renamed=tuple(
-                dict.fromkeys(pair for pair in zip(old, new, strict=True) if pair[0] and pair[0] != pair[1])
-            ),
+            renamed=tuple(dict.fromkeys(pair for pair in zip(old, new, strict=True) if pair[0] and pair[0] != pair[1])),
             ambiguous=tuple(found.ambiguous.items()),
             contested=tuple(found.contested.items()),
             duplicate=tuple(found.duplicate.items()),

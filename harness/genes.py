@@ -128,12 +128,15 @@ class GeneTable:
             if list(var.columns).count(column) == 1 and not symbols.any():
                 values = _text(var[column])
                 symbols = symbols if looks_ensembl(values) else _unicode(values)
+        # A few Ensembl ids among the symbols of the index do not make a column of them superfluous.
+        complete = looks_ensembl(names.tolist())
         for column in ENSEMBL_COLUMNS:
-            if list(var.columns).count(column) == 1 and not looks_ensembl(ensembl.tolist()):
+            if list(var.columns).count(column) == 1 and not complete:
                 values = _text(var[column])
                 if looks_ensembl(values) or column.startswith("ensembl"):
                     ids = _without_versions(values)
                     ensembl = np.where(ids == "", ensembl, ids)
+                    complete = looks_ensembl(values)
         return cls(names, symbols, ensembl)
 
     @classmethod
@@ -242,9 +245,7 @@ def organism_of(table: GeneTable) -> Organism:
     return Organism("unknown", f"{len(symbols)} symbols of no recognised style")
 
 
-def refuse_other_species(
-    model: str, species: Sequence[str], table: GeneTable, source: str = "the data"
-) -> None:
+def refuse_other_species(model: str, species: Sequence[str], table: GeneTable, source: str = "the data") -> None:
     """Refuse genes of a species a model does not cover; unrecognised ones pass (coverage judges them).
 
     Parameters

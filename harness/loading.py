@@ -96,16 +96,19 @@ def read_h5ad(path: Path) -> Any:
 
     if not h5py.is_hdf5(path):
         raise InputError(f"{path} is not an h5ad (no HDF5 file); expected an AnnData written with write_h5ad")
-    with h5py.File(path) as file:
-        if "obs" not in file or "var" not in file:
+    try:
+        with h5py.File(path) as file:
+            groups = list(file)
+        if not {"obs", "var"} <= set(groups):
             raise InputError(
-                f"{path} is an HDF5 file but not an h5ad: it holds {', '.join(list(file)[:6]) or 'nothing'}, "
+                f"{path} is an HDF5 file but not an h5ad: it holds {', '.join(groups[:6]) or 'nothing'}, "
                 "and obs and var are expected"
             )
-    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return anndata.read_h5ad(path, backed="r")
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{path} cannot be read as an h5ad: {type(error).__name__}: {error}") from error
 

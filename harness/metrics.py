@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from harness.errors import InternalError
-from harness.results import MetricRow
+from harness.results import MetricRow, Scope
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def row(
     value: float | None,
     *,
     head: str = "none",
-    scope: str = "overall",
+    scope: Scope = "overall",
     key: str = "",
     n: int | None = None,
 ) -> MetricRow:

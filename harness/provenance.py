@@ -48,15 +48,11 @@ def git_commit() -> str | None:
     """Commit of this checkout, `+` appended where files were changed; None for an installed package."""
     try:
         run = ["git", "-C", str(ROOT)]
-        top = subprocess.run(
-            [*run, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, timeout=10
-        )
+        top = subprocess.run([*run, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, timeout=10)
         lines = top.stdout.split()
         if top.returncode or len(lines) != 2 or os.path.realpath(lines[0]) != str(ROOT):
             return None
-        changed = subprocess.run(
-            [*run, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10
-        )
+        changed = subprocess.run([*run, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
         return lines[1] + ("+" if changed.stdout.strip() else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -96,9 +96,7 @@ class Registry(Generic[C]):
         found = {}
         for path in sorted((CONF / self.group).glob("*.yaml")):
             declared = [
-                line.split(":", 1)[1].strip()
-                for line in path.read_text().splitlines()
-                if line.startswith("module:")
+                line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("module:")
             ]
             found[path.stem] = declared[0] if declared else f"{self.package}.{path.stem}.{self.module}"
         return found

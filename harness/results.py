@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
+Scope = Literal["overall", "per-class", "per-perturbation", "per-drug", "per-fold", "per-batch"]
 Status = Literal["ok", "failed", "out-of-memory", "timeout", "not-applicable", "skipped"]
 #: A run with one of these is not computed again.
 FINAL: tuple[Status, ...] = ("ok", "not-applicable")
@@ -32,7 +33,7 @@ class MetricRow(_Strict):
     head: str = "none"
     value: float | None
     higher_is_better: bool
-    scope: Literal["overall", "per-class", "per-perturbation", "per-drug", "per-fold", "per-batch"] = "overall"
+    scope: Scope = "overall"
     key: str = ""
     n: int | None = None
 

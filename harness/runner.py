@@ -111,9 +111,7 @@ def failure_id(config: RunConfig) -> str:
     return content_id({"failed": config.where_free()})
 
 
-def execute(
-    config: RunConfig, *, command: str = "", progress: bool = True, strict: bool = False
-) -> RunRecord:
+def execute(config: RunConfig, *, command: str = "", progress: bool = True, strict: bool = False) -> RunRecord:
     """Compute a run, or find it; whatever happens is recorded, nothing is raised but KeyboardInterrupt.
 
     Parameters
@@ -172,9 +170,7 @@ def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
     )
 
 
-def _provenance(
-    config: RunConfig, planned: Planned | None = None, subject: Subject | None = None
-) -> Provenance:
+def _provenance(config: RunConfig, planned: Planned | None = None, subject: Subject | None = None) -> Provenance:
     known: dict[str, Any] = {}
     if planned is not None and subject is not None:
         source = planned.source

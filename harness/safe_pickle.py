@@ -24,6 +24,8 @@ _ALLOWED = {
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         if module == "numpy.core.multiarray":
@@ -32,6 +34,13 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it holds persistent ids")
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """How protocol 2 spells bytes (those of a numpy scalar)."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
+    return text.encode("latin1")
 
 
 def _has_private_core() -> bool:

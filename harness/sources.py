@@ -101,7 +101,12 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     readout = node.get("readout")
     if readout and readout not in spec.readouts:
         raise InputError(f"model.readout={readout}: {spec.name} has {', '.join(spec.readouts)}")
-    identity: dict[str, Any] = {"model": spec.name, "adapter": spec.version, "options": options, "readout": readout}
+    identity: dict[str, Any] = {
+        "model": spec.name,
+        "adapter": spec.version,
+        "options": options,
+        "readout": readout,
+    }
     if spec.kind != "foundation":
         identity["track"] = "baseline"
         return ModelSource(spec, "baseline", identity, lambda: cls(**options))

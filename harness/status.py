@@ -101,7 +101,7 @@ class Board:
         for task, dataset in columns:
             table.add_column(f"{task}\n{dataset}")
         for model, track in rows:
-            marks = {column: "" for column in columns}
+            marks = dict.fromkeys(columns, "")
             for cell in self.cells:
                 if (cell.labels["model"], cell.labels["track"]) == (model, track):
                     marks[cell.labels["task"], cell.labels["dataset"]] += self._mark(cell)

@@ -78,9 +78,7 @@ class TokenBatch:
         mask = torch.ones_like(ids, dtype=torch.bool) if self.mask is None else self.mask
         return TokenBatch(
             ids,
-            None
-            if self.values is None
-            else torch.as_tensor(self.values, dtype=torch.float32, device=device),
+            None if self.values is None else torch.as_tensor(self.values, dtype=torch.float32, device=device),
             torch.as_tensor(mask, dtype=torch.bool, device=device),
             {name: torch.as_tensor(array, device=device) for name, array in self.extra.items()},
         )

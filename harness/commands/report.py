@@ -16,7 +16,7 @@ from harness.registry import load_object
 def main(arguments: list[str]) -> int:
     """Write the report, print where it is and its first lines."""
     given = parse(arguments, {"results": "outputs/results", "out": None})
-    results = Path(given["results"])
+    results = Path(str(given["results"]))
     if not results.is_dir():
         raise InputError(f"results={results}: no such directory; `cellfm-bench run` writes one")
     out = Path(given["out"]) if given["out"] else results.parent / "leaderboard.html"

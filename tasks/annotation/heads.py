@@ -34,4 +34,3 @@ def make_head(name: str, n_train: int, neighbors: int, seed: int) -> Any:
         return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
     mlp = MLPClassifier((128,), alpha=1e-3, max_iter=200, random_state=seed)
     return make_pipeline(StandardScaler(), mlp)
-

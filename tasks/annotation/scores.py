@@ -37,9 +37,7 @@ def classification_rows(true: np.ndarray, predicted: np.ndarray, head: str) -> l
     return rows
 
 
-def prediction_table(
-    names: np.ndarray, true: np.ndarray, predicted: Mapping[str, np.ndarray]
-) -> pd.DataFrame:
+def prediction_table(names: np.ndarray, true: np.ndarray, predicted: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Columns name, true, head, predicted."""
     import pandas as pd
 

@@ -1,0 +1,128 @@
+"""Grids: what is missing is computed, a kill loses at most the run in flight, resuming gives the same store."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness import ResultStore
+
+GRID = ["-m", "model=pca,random_projection,svm", "task=annotation", "seed=0,1", "task.heads=[knn,logreg]"]
+
+
+def store_of(directory):
+    """What of a store must not depend on when and in how many goes it was computed."""
+    return {
+        r.run_id: (r.status, r.model, r.seed, [m.model_dump() for m in r.metrics], [a.sha256 for a in r.artifacts])
+        for r in ResultStore(directory).records()
+    }
+
+
+def command(directory, *extra):
+    return [
+        sys.executable,
+        "-m",
+        "harness",
+        "run",
+        *GRID,
+        *extra,
+        f"results={directory}/results",
+        f"cache={directory}/cache",
+    ]
+
+
+def test_grid_resumes_after_kill_9(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    first = subprocess.Popen(command(cut), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((cut / "results").glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    done = len(list((cut / "results").glob("*.json")))
+    assert 1 <= done < 6
+    for directory in (cut, whole):
+        subprocess.run(command(directory), check=True, capture_output=True)
+    assert store_of(cut / "results") == store_of(whole / "results")
+    assert len(store_of(whole / "results")) == 6
+    assert not [p for p in (cut / "results").rglob("*") if p.suffix == ".tmp"]
+
+
+def test_again_computes_nothing(bench, tmp_path):
+    grid = ("run", "-m", "model=pca,svm", "task=annotation", "task.heads=[knn]", "track=scratch,untrained")
+    code, out, _ = bench(*grid)
+    assert code == 0 and "4 runs" in out
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "results").glob("*.json")}
+    assert len(before) == 2  # a baseline is the same run whatever track is asked
+    code, out, _ = bench(*grid)
+    assert code == 0 and "nothing to compute" in out
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "results").glob("*.json")} == before
+
+
+def test_run_id_follows_what_can_change_a_number(tmp_path, cells_file):
+    from harness.config import complete, compose
+    from harness.runner import plan
+
+    def run_id(*more):
+        base = ["model=pca", "task=annotation", f"dataset.path={cells_file}", "dataset.cell_type=cell_type"]
+        return plan(compose(complete([*base, f"cache={tmp_path}", *more]))).run_id
+
+    same = run_id()
+    assert run_id("results=/elsewhere") == same
+    assert run_id("dataset.name=renamed") == same
+    for change in ("seed=1", "task.test_size=0.4", "model.n_components=10", "task.heads=[knn]", "dataset.batch=batch"):
+        assert run_id(change) != same, change
+
+
+def test_equal_content_in_another_file_is_the_same_run(tmp_path, cells, cells_file):
+    import scipy.sparse as sp
+
+    from harness.loading import load_dataset
+
+    first = load_dataset(cells_file, cell_type="cell_type")
+    for name, matrix in {"csc": sp.csc_matrix(cells.X), "dense": cells.X.toarray()}.items():
+        other = cells.copy()
+        other.X = matrix
+        other.write_h5ad(tmp_path / f"{name}.h5ad")
+        again = load_dataset(tmp_path / f"{name}.h5ad", cell_type="cell_type")
+        assert again.content_hash == first.content_hash
+        assert again.labels_hash() == first.labels_hash()
+    changed = cells.copy()
+    changed.X[0, 0] += 1
+    from harness import CellData
+
+    assert CellData(changed).content_hash != first.content_hash
+
+
+def test_records_follow_the_schema(bench, tmp_path):
+    bench("run", "model=pca", "task=annotation")
+    [path] = (tmp_path / "results").glob("*.json")
+    record = json.loads(path.read_text())
+    for key in (
+        "schema_version run_id status error model variant track task setting readout dataset split seed flags "
+        "metrics artifacts cost provenance"
+    ).split():
+        assert key in record, key
+    for key in "embed_s task_s cells_per_s peak_rss_mb peak_gpu_mb n_params n_trained_params".split():
+        assert key in record["cost"], key
+    for key in (
+        "command config config_hash git_commit dataset_sha256 checkpoint_sha256 corpus versions hardware device "
+        "backend precision started_at"
+    ).split():
+        assert key in record["provenance"], key
+    row = record["metrics"][0]
+    assert set(row) == {"name", "version", "head", "value", "higher_is_better", "scope", "key", "n"}
+    assert record["provenance"]["command"].startswith("cellfm-bench run ")
+    for artifact in record["artifacts"]:
+        assert (tmp_path / "results" / artifact["path"]).is_file()
+
+
+@pytest.mark.parametrize("launcher", ["joblib"])
+def test_other_launchers(bench, launcher):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the joblib extra is not installed")
+    code, out, _ = bench("run", "-m", "model=pca", "task=annotation", "seed=0,1", f"hydra/launcher={launcher}")
+    assert code == 0 and "2 of 2 runs done" in out

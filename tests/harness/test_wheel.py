@@ -1,0 +1,45 @@
+"""The wheel in an empty environment, from directories that hold names of ours."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def run(*command, **options):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    home = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", home / "dist", ROOT)
+    [wheel] = (home / "dist").glob("*.whl")
+    run(sys.executable, "-m", "venv", home / "venv")
+    python = home / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel)
+    return home / "venv" / "bin"
+
+
+@pytest.mark.slow
+def test_wheel_from_any_directory(environment, tmp_path):
+    empty, hostile = tmp_path / "empty", tmp_path / "hostile"
+    empty.mkdir()
+    hostile.mkdir()
+    for room in ("models", "reports"):
+        (hostile / room).mkdir()
+        (hostile / room / "__init__.py").write_text("raise SystemExit('shadowed')")
+    (hostile / "tasks.py").write_text("raise SystemExit('shadowed')")
+    (hostile / "conf").mkdir()
+    for directory in (empty, hostile):
+        for command in ([environment / "cellfm-bench"], [environment / "python", "-m", "harness"]):
+            assert "pca" in run(*command, "list", "models", cwd=directory)
+            out = run(*command, "run", "model=pca", "task=annotation", "task.heads=[knn]", "seed=0", cwd=directory)
+            assert "macro_f1" in out
+        run(environment / "cellfm-bench", "report", cwd=directory)
+        assert "<html" in (directory / "outputs" / "leaderboard.html").read_text()[:500].lower()
+    assert "sound" in run(environment / "cellfm-bench", "doctor", cwd=empty)
