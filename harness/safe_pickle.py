@@ -16,6 +16,8 @@ _ALLOWED = {
     ("numpy", "dtype"),
     ("builtins", "set"),
     ("builtins", "frozenset"),
+    ("__builtin__", "set"),
+    ("__builtin__", "frozenset"),
     ("builtins", "complex"),
     ("builtins", "bytearray"),
     ("collections", "OrderedDict"),
