@@ -49,6 +49,7 @@ CHECKS: dict[str, Callable[[Trial], None]] = {
     "global-generators": reproducible.check_global_generators,
     "threads": reproducible.check_threads,
     "processes": reproducible.check_processes,
+    "draws": declared.check_draws,
     "tokens": declared.check_tokens,
     "forward": declared.check_forward,
     "readouts": declared.check_readouts,
@@ -169,5 +170,5 @@ def report_lines(results: Iterable[CheckResult]) -> list[str]:
         for result in results
     ]
     totals = Counter(result.status for result in results)
-    order = ("pass", "fail", "expected-failure", "not-applicable")
+    order: tuple[Status, ...] = ("pass", "fail", "expected-failure", "not-applicable")
     return [*lines, ", ".join(f"{totals[status]} {status}" for status in order if totals[status])]

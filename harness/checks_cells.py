@@ -54,9 +54,9 @@ def cells_with(counts: Any, genes: GeneTable, names: Any = None) -> Any:
 def made_cells(genes: GeneTable, seed: int = 7) -> Any:
     """About two dozen cells over `genes` and a few genes no model knows; raw counts, float32 CSR.
 
-    The names of the cells say what each one is for: `empty`, `one-gene`, `two-genes`, `ties` (all counts 1), `twin` (the counts
-    of another cell), `crowded` (every gene: longer than a context), `deep` (very many counts), `strangers`
-    (counts in unknown genes only), and ordinary ones between them.
+    The names of the cells say what each one is for: `empty`, `one-gene`, `two-genes`, `ties` (all counts 1),
+    `twin` (the counts of another cell), `crowded` (every gene: longer than a context), `deep` (very many
+    counts), `strangers` (counts in unknown genes only), and ordinary ones between them.
     """
     rng = np.random.default_rng(seed)
     n = len(genes)

@@ -41,6 +41,16 @@ def check_spec(trial: Trial) -> None:
         require(reason and reason.strip(), f"the expected failure of {name!r} has no reason")
 
 
+def check_draws(trial: Trial) -> None:
+    """The run's seed changes an embedding if, and only if, `spec.draws` says so: runs are cached by it."""
+    found = trial.embed(trial.cells, seed=SEED + 1)
+    if not trial.spec.draws:
+        same(found, trial.reference, trial.names, "spec.draws is False, yet with another seed")
+    elif found.shape == trial.reference.shape:
+        equal = np.array_equal(found, trial.reference, equal_nan=True)
+        require(not equal, "spec.draws is True, but seeds 0 and 1 give the same embeddings")
+
+
 def _tokens(trial: Trial) -> Any:
     genes = GeneTable.from_var(trial.cells.var)
     return trial.adapter.tokenize(CellData(trial.cells).counts(), genes, seed=SEED)
@@ -65,7 +75,7 @@ def check_tokens(trial: Trial) -> None:
         f"{trial.names[most]} has {lengths[most]} tokens, context_length is {model.context_length}",
     )
     n = len(model.token_names)
-    require(0 <= ids.min() and ids.max() < n, f"ids from {ids.min()} to {ids.max()} for {n} token names")
+    require(ids.min() >= 0 and ids.max() < n, f"ids from {ids.min()} to {ids.max()} for {n} token names")
     read = mask.any(axis=1)
     wrong = [trial.names[row] for row in np.flatnonzero(read != trial.readable)]
     require(not wrong, f"the mask is wrong about which cells can be embedded: {', '.join(wrong)}")

@@ -26,7 +26,7 @@ TIME_LIMIT = 600
 def _global_states() -> dict[str, Any]:
     import torch
 
-    numpy_state = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
     return {
         "random": random.getstate(),
         "numpy.random": (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),

@@ -57,14 +57,16 @@ def same(
     bad = ~np.isclose(found, expected, atol=atol, rtol=rtol, equal_nan=True)
     if bad.any():
         rows = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
-        difference = np.abs(np.where(bad, found - expected, 0))
-        most = int(np.nan_to_num(difference, nan=np.inf).reshape(len(bad), -1).max(axis=1).argmax())
-        names = ", ".join(str(cells[row]) for row in rows[:4])
-        raise CheckFailedError(
-            f"{when}: {len(rows)} of {len(found)} cells change ({names}{', …' if len(rows) > 4 else ''}), the most "
-            f"{cells[most]} by {np.nan_to_num(difference[most], nan=np.inf).max():.2g} (allowed: {atol:g} + {rtol:g} "
-            "of the value)"
+        names = ", ".join(str(cells[row]) for row in rows[:4]) + (", …" if len(rows) > 4 else "")
+        by = np.where(bad, np.abs(found - expected), 0).reshape(len(bad), -1).max(axis=1)
+        lost = np.flatnonzero(np.isnan(by))
+        most = int(np.nan_to_num(by).argmax())
+        how = (
+            f"{cells[lost[0]]} to or from NaN"
+            if len(lost)
+            else f"the most {cells[most]} by {by[most]:.2g} (allowed: {atol:g} + {rtol:g} of the value)"
         )
+        raise CheckFailedError(f"{when}: {len(rows)} of {len(found)} rows change ({names}), {how}")
 
 
 class Trial:
@@ -192,7 +194,7 @@ class Trial:
         """Embedding of the cells, in one piece."""
         return self.embed(self.cells)
 
-    def embed(self, adata: Any, *, model: Any = None, refit: bool = True) -> np.ndarray:
+    def embed(self, adata: Any, *, model: Any = None, refit: bool = True, seed: int = SEED) -> np.ndarray:
         """Embedding of some cells, as a user gets it.
 
         Parameters
@@ -203,7 +205,7 @@ class Trial:
         model = self.model if model is None else model
         if isinstance(model, FittedEmbedder) and not refit:
             return self._transform(adata)
-        return np.asarray(model.embed_cells(adata, seed=SEED))
+        return np.asarray(model.embed_cells(adata, seed=seed))
 
     @cached_property
     def _fitted(self) -> FittedEmbedder:

@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from harness.coverage import CoverageMeter, sample_coverage
 from harness.data import CellData
 from harness.errors import InputError, InternalError
-from harness.genes import GeneMatch
+from harness.genes import GeneMatch, refuse_other_species
 from harness.model import FittedEmbedder, ModelAdapter
 from harness.progress import track
 from harness.tokens import CellOutput, TokenBatch, TokenEmbedding
 
 log = logging.getLogger(__name__)
 
+#: Stored values per block while coverage is judged on a sample.
+SAMPLE_NNZ = 500_000
 #: Padded positions per forward pass; halved when the device runs out of memory.
 BATCH_TOKENS = {"cpu": 16_384, "cuda": 262_144, "npu": 131_072}
 
@@ -119,15 +122,18 @@ def fit_and_embed(model: FittedEmbedder, data: CellData, *, seed: int = 0) -> np
 
 
 def checked_match(model: ModelAdapter, data: CellData) -> GeneMatch:
-    """The model's gene match of a data set; refused when the vocabulary knows none of its genes."""
+    """The model's gene match of a data set, judged on a sample of its cells before anything is computed.
+
+    Raises
+    ------
+    InputError
+        Genes of a species the model does not cover, or too few counts in genes that it knows.
+    """
+    source = f"{data.name} for {model.spec.name}"
+    refuse_other_species(model.spec.name, model.spec.species, data.genes, source=data.name)
     match = model.match_genes(data.genes)
-    if not len(match.columns):
-        examples = ", ".join(data.genes.names[:5].tolist())
-        raise InputError(
-            f"none of the {data.n_vars} genes of {data.name} ({examples}, …) is in the vocabulary of "
-            f"{model.spec.name} ({model.spec.gene_ids} ids). Name the var column that holds such ids: "
-            "dataset.gene_ids=COLUMN"
-        )
+    sample = sample_coverage(model.spec.name, match, data.blocks(SAMPLE_NNZ), vocabulary=model.vocabulary)
+    sample.enforce(source=source, refuse=data.min_coverage, warn=0.0)
     return match
 
 
@@ -135,6 +141,7 @@ def _token_blocks(
     model: ModelAdapter, data: CellData, seed: int, progress: bool, block_nnz: int | None
 ) -> Iterator[tuple[slice, TokenBatch]]:
     match = checked_match(model, data)
+    meter = CoverageMeter(model.spec.name, match, vocabulary=model.vocabulary)
     blocks = data.blocks(block_nnz) if block_nnz else data.blocks()
     for rows, counts in track(
         blocks,
@@ -143,10 +150,14 @@ def _token_blocks(
         label=f"{model.spec.name} · embed",
         on=progress,
     ):
+        meter.add(counts)
         batch = model.tokenize(counts, match, seed=seed)
         if len(batch) != counts.shape[0]:
             raise InternalError(f"{model.spec.name}: tokenize gave {len(batch)} rows for {counts.shape[0]} cells")
         yield rows, batch
+    model.last_coverage = meter.result()
+    source = f"{data.name} for {model.spec.name}"
+    model.last_coverage.enforce(source=source, refuse=data.min_coverage, warn=data.warn_coverage)
 
 
 def _forward(

@@ -21,6 +21,7 @@ from harness.tokens import CellOutput, GeneEmbedding, TokenBatch, TokenEmbedding
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from harness.coverage import Coverage
     from harness.data import CellData
 
 
@@ -130,6 +131,8 @@ class ModelAdapter(Embedder):
     context_length: int
     #: Width of the cell vector.
     embedding_size: int
+    #: What the vocabulary knew of the data set embedded last.
+    last_coverage: Coverage | None = None
     #: For a network pretrained here: tokens, steps, seconds and losses.
     pretraining: dict[str, Any] | None = None
 

@@ -162,7 +162,7 @@ def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
         split=split.name,
         seed=config.seed,
         flags=[*result.flags, *subject.flags()],
-        notes={**{f"left out: {k}": v for k, v in split.excluded.items()}, **result.notes},
+        notes={**{f"left out: {k}": v for k, v in split.excluded.items()}, **result.notes, **subject.notes()},
         metrics=result.metrics,
         artifacts=[store.put_table(kind, table) for kind, table in result.tables.items()],
         cost=subject.cost(task_s, cost.peak_rss_mb, cost.peak_gpu_mb),

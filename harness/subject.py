@@ -83,10 +83,11 @@ class Subject:
             "n_empty": int(np.isnan(matrix).any(axis=1).sum()),
             "variant": model.variant,
             "readout": model.readout or (self.spec.readouts[0] if self.spec.readouts else ""),
-            "coverage": getattr(model, "last_coverage", None),
         }
-        if isinstance(model, ModelAdapter) and model.pretraining:
-            about["pretraining"] = {k: v for k, v in model.pretraining.items() if k != "losses"}
+        if isinstance(model, ModelAdapter):
+            about["coverage"] = model.last_coverage.as_dict() if model.last_coverage else None
+            if model.pretraining:
+                about["pretraining"] = {k: v for k, v in model.pretraining.items() if k != "losses"}
         return matrix, about
 
     def _refuse_overlap(self) -> None:
@@ -108,6 +109,17 @@ class Subject:
     def flags(self) -> list[str]:
         """Marks the engine puts on a row."""
         return ["cells-seen"] if self.source.overlap(self.data) else []
+
+    def notes(self) -> dict[str, Any]:
+        """What a reader must know of the embedding: unreadable cells, gene coverage."""
+        notes: dict[str, Any] = {}
+        if self.about.get("n_empty"):
+            notes["cells without a readable gene"] = self.about["n_empty"]
+        coverage = self.about.get("coverage")
+        if coverage:
+            notes["genes known"] = f"{coverage['matched']} of {coverage['n_genes']}"
+            notes["share of counts known"] = round(coverage["share_of_counts"], 4)
+        return notes
 
     def cost(self, task_s: float, peak_rss_mb: float, peak_gpu_mb: float | None) -> Cost:
         """The cost columns of a run: the embedding's as first measured, the task's as measured now."""

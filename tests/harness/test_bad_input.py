@@ -187,7 +187,7 @@ def test_no_gene_of_the_vocabulary(bench, tmp_path):
         "task=annotation",
         f"dataset.path={path}",
         "dataset.cell_type=cell_type",
-        says=["vocabulary", "GENE0"],
+        says=["cellfm knows 0 of 80 genes", "dataset.gene_ids=COLUMN"],
     )
 
 

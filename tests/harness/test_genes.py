@@ -105,12 +105,7 @@ def test_dates_are_recognised(name):
 
 
 def test_ordinary_symbols_are_no_dates():
-    assert (
-        date_mangled(
-            ["TP53", "MARCHF1", "SEPTIN2", "DECR1", "MARCKS", "NOVA1", "C1orf112", "H2-Ab1", "HLA-A"]
-        )
-        == []
-    )
+    assert date_mangled(["TP53", "MARCHF1", "SEPTIN2", "DECR1", "MARCKS", "NOVA1", "C1orf112", "H2-Ab1", "HLA-A"]) == []
 
 
 HUMAN = ["CD3D", "ACTB", "C1orf112", "MT-CO1", "HLA-DRA", "KRT18", "RPL13A", "CXorf38"]

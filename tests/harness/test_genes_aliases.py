@@ -62,9 +62,7 @@ def resolve(table, *names, **options):
     return table.resolve(GeneTable.from_names(names), **options)
 
 
-@pytest.mark.parametrize(
-    ("write", "name"), [(complete_set, "a.tsv"), (custom_download, "a.txt.gz"), (pairs, "a.tsv")]
-)
+@pytest.mark.parametrize(("write", "name"), [(complete_set, "a.tsv"), (custom_download, "a.txt.gz"), (pairs, "a.tsv")])
 def test_the_three_layouts_read_alike(tmp_path, write, name):
     write(tmp_path / name)
     table = AliasTable.read(tmp_path / name)
@@ -83,9 +81,7 @@ def test_aliases_are_replaced_and_ensembl_ids_filled(table):
 
 
 def test_symbols_are_filled_from_ensembl_ids(table):
-    genes, report = resolve(
-        table, "ENSG00000204628.11", "ENSG00000167286", "ENSG00000000009", "ENSG00000999999"
-    )
+    genes, report = resolve(table, "ENSG00000204628.11", "ENSG00000167286", "ENSG00000000009", "ENSG00000999999")
     assert genes.symbols.tolist() == ["RACK1", "CD3D", "", ""]  # an id of two symbols is not guessed
     assert report.filled_symbols == 2
 
@@ -151,9 +147,7 @@ def test_dates_are_reported_not_guessed(table):
 
 
 def test_the_report_is_one_line(table):
-    _, report = resolve(
-        table, "SEPT2", "ASP", "1-Mar", "cd3d", "TP53", "GNB2L1", "RACK1", *(f"X{i}" for i in range(9))
-    )
+    _, report = resolve(table, "SEPT2", "ASP", "1-Mar", "cd3d", "TP53", "GNB2L1", "RACK1", *(f"X{i}" for i in range(9)))
     line = report.describe()
     assert "\n" not in line
     assert "\t" not in line
