@@ -1,0 +1,259 @@
+"""CellFM behind the engine's contract: the official MindSpore files in, the authors' numbers out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from harness.errors import InputError
+from harness.genes import GeneMatch, GeneTable
+from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.registry import register_model
+from harness.tokens import CellOutput, TokenBatch
+from models.cellfm import gene_names, release
+from models.cellfm.config import CellFMConfig
+from models.cellfm.tokenizer import tokenize
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from models.cellfm.torch_network import CellFMNetwork
+
+
+@register_model("cellfm")
+class CellFM(ModelAdapter):
+    """CellFM 800M, 80M, or a network of one's own.
+
+    Parameters
+    ----------
+    network
+        The torch network, with its parameters set.
+    symbols
+        Gene symbols of the vocabulary, in the order of the token ids 1, 2, …
+    aliases
+        Alias -> approved symbol, for names outside the vocabulary.
+    variant
+        Name of the weights or of the size.
+    readout
+        `cls` (official) or `mean`, the mean over the cell's gene vectors.
+    """
+
+    spec = ModelSpec(
+        name="cellfm",
+        title="CellFM",
+        gene_ids="symbol",
+        readouts=("cls", "mean"),
+        paper="Zeng et al., Nature Communications 2025, doi:10.1038/s41467-025-59926-5",
+        code_licence="CC BY-NC-ND 4.0",
+        weights_licence="CC BY-NC-ND 4.0",
+        commercial_use=False,
+        pretraining="102.3 million human cells from public data, masked-value prediction",
+        expected_failures={
+            "unknown-counts": "by the official definition the depth cap of 100,000 counts is over all genes of the file"
+        },
+    )
+    lora_targets = (
+        *(f"attn.{name}_proj" for name in "qkvuo"),
+        *(f"ffn.{name}_proj" for name in "uvo"),
+    )
+    network: CellFMNetwork
+
+    def __init__(
+        self,
+        network: CellFMNetwork,
+        symbols: np.ndarray,
+        *,
+        aliases: Mapping[str, str] | None = None,
+        variant: str = "",
+        readout: str | None = None,
+    ):
+        if readout not in (None, *self.spec.readouts):
+            raise InputError(f"model.readout={readout}: CellFM has {' and '.join(self.spec.readouts)}")
+        self.network, self.config = network.requires_grad_(False).eval(), network.config
+        self.symbols, self.aliases = symbols, dict(aliases or {})
+        unused = np.full(self.config.rows - 1 - len(symbols), "")
+        self.token_names = np.concatenate([[""], symbols, unused]).astype(np.str_)
+        self.context_length = 1 + self.config.max_genes
+        self.embedding_size = self.config.width
+        self.variant, self.readout = variant, readout or self.spec.readouts[0]
+
+    # -- where it comes from --------------------------------------------------------------------------
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: Path,
+        *,
+        variant: str | None = None,
+        readout: str | None = None,
+        backend: str = "torch",
+        heads: int | None = None,
+        max_genes: int | None = None,
+        dropout: float | None = None,
+    ) -> Self:
+        """Read a file or directory of the official release, or what `save` wrote.
+
+        Parameters
+        ----------
+        path
+            Weight file, or the directory that holds it; gene tables are looked for beside it and above.
+        variant
+            Which weights of a directory: `cellfm-800m`, `cellfm-80m`, `800m`, `80m`, or a file's name or stem.
+        readout
+            `cls` or `mean`.
+        backend
+            `torch`.
+        heads, max_genes, dropout
+            None: from the config.json beside the weights, else as published (heads of width 32, 2,048 genes).
+
+        Raises
+        ------
+        InputError
+            Files are missing, damaged or ambiguous, or weights, config.json and gene table do not fit together.
+        """
+        from harness.checkpoints import load_state
+        from models.cellfm.torch_network import CellFMNetwork
+
+        _check_backend(backend)
+        weights = release.find_weights(Path(path), variant)
+        declared = release.read_config(weights)
+        state = release.read_weights(weights)
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        symbols = release.find_vocabulary(weights, declared, shapes["gene_emb"][0], "ST_emb" in shapes)
+        options = _given(heads=heads, max_genes=max_genes, dropout=dropout)
+        config = CellFMConfig.of_weights(shapes, len(symbols), declared, weights, **options)
+        network = CellFMNetwork.allocate(config)
+        parts = {name.split(".")[0] for name in network.state_dict()}
+        # What belongs to no part of this network (optimiser state, ST tokens) is not needed.
+        load_state(network, state, weights, ignore=lambda name: name.split(".")[0] not in parts)
+        name = release.published_name(weights.name) or declared.get("variant") or variant or weights.stem
+        return cls(network, symbols, aliases=release.find_aliases(weights, declared), variant=name, readout=readout)
+
+    @classmethod
+    def checkpoint_files(cls, path: Path, variant: str | None = None) -> list[Path]:
+        """The weights, the config.json beside them, and the gene tables they may be read with."""
+        return release.files(Path(path), variant)
+
+    @classmethod
+    def from_scratch(
+        cls,
+        genes: GeneTable,
+        *,
+        size: str = "tiny",
+        seed: int = 0,
+        readout: str | None = None,
+        backend: str = "torch",
+        heads: int | None = None,
+        max_genes: int | None = None,
+        dropout: float | None = None,
+    ) -> Self:
+        """A fresh network over the symbols of `genes`, by the official initialisers.
+
+        Parameters
+        ----------
+        genes
+            The vocabulary: each symbol once, in this order; a gene without one is known by its name.
+        size
+            `tiny` (width 64, 2 layers), `80m` or `800m`.
+        seed
+            Of the initialisation; the global generators are not touched.
+        readout, backend, heads, max_genes, dropout
+            As for `from_checkpoint`.
+
+        Raises
+        ------
+        InputError
+            Unknown size, or an option that does not fit it.
+        """
+        import torch
+
+        from models.cellfm.torch_network import CellFMNetwork
+
+        _check_backend(backend)
+        table = genes if isinstance(genes, GeneTable) else GeneTable.from_names(genes)
+        symbols = np.asarray([name for name in dict.fromkeys(gene_names.symbols_of(table).tolist()) if name], np.str_)
+        options = _given(heads=heads, max_genes=max_genes, dropout=dropout)
+        config = CellFMConfig.of_size(size, len(symbols), **options)
+        generator = torch.Generator().manual_seed(seed)
+        return cls(CellFMNetwork.allocate(config).initialise(generator), symbols, variant=size, readout=readout)
+
+    def save(self, directory: Path, *, form: str = "safetensors") -> None:
+        """Write weights, config.json and gene tables that `from_checkpoint` reads back.
+
+        Parameters
+        ----------
+        directory
+            Made where it is missing.
+        form
+            `safetensors`, or `ckpt` for MindSpore.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        weights = directory / f"model.{form}"
+        release.write_weights(weights, self.network.state_dict())
+        gene_names.write_vocabulary(directory / "gene_info.csv", self.symbols.tolist())
+        if self.aliases:
+            gene_names.write_aliases(directory / release.ALIASES, self.aliases)
+        entry = self.config.attributes() | {
+            "variant": self.variant,
+            "vocab": "gene_info.csv",
+            "aliases": release.ALIASES if self.aliases else None,
+        }
+        (directory / "config.json").write_text(json.dumps({weights.name: entry}, indent=1) + "\n")
+
+    # -- what it does ---------------------------------------------------------------------------------
+
+    def match_genes(self, genes: GeneTable | GeneMatch | Sequence[str]) -> GeneMatch:
+        """Which token each column is, by the authors' mapping: alias table if there is one, then exact symbol."""
+        if isinstance(genes, GeneMatch):
+            return genes
+        table = genes if isinstance(genes, GeneTable) else GeneTable.from_names(genes)
+        vocabulary = self.vocabulary
+        names = gene_names.approved_names(gene_names.symbols_of(table), vocabulary, self.aliases)
+        return GeneMatch(table, gene_names.match_names(names, vocabulary))
+
+    def tokenize(
+        self, counts: csr_matrix, genes: GeneTable | GeneMatch | Sequence[str], *, seed: int = 0
+    ) -> TokenBatch:
+        """Expressed genes of each cell in the order of their symbols; CLS is implicit. See `ModelAdapter`."""
+        return tokenize(counts, self.match_genes(genes), self.token_names, self.config.max_genes, seed)
+
+    def forward(self, batch: TokenBatch) -> CellOutput:
+        """Cell vectors by the read-out, and the genes' contextual vectors. See `ModelAdapter`."""
+        batch = batch.tensors(self.device)
+        cell, genes = self.network.embed(batch.gene_ids, batch.values, batch.mask)
+        genes = genes.masked_fill(~batch.mask[..., None], 0)
+        if self.readout == "mean":
+            cell = genes.sum(1) / batch.mask.sum(1, keepdim=True).clamp(min=1)
+        return CellOutput(cell, genes)
+
+    def gene_table(self) -> tuple[list[str], np.ndarray]:
+        """Static gene embeddings: the rows of `gene_emb`, as the authors' gene-function tutorials use them."""
+        rows = self.network.gene_emb[1 : 1 + len(self.symbols)]
+        return self.symbols.tolist(), rows.detach().float().cpu().numpy()
+
+    def pretraining_loss(self, batch: TokenBatch, generator: Any) -> PretrainingLoss:
+        """Masked-value prediction from the gene and from the cell vectors, over the expressed genes.
+
+        Masks are drawn from `generator`. Sequences are not filled with unexpressed genes, whatever the variant:
+        see README.md.
+        """
+        from models.cellfm.objective import draw_masks, masked_losses
+
+        batch = batch.tensors(self.device)
+        visible, counted = draw_masks(batch.mask, generator)
+        terms = masked_losses(self.network, batch.gene_ids, batch.values, batch.mask, visible, counted)
+        return PretrainingLoss(terms)
+
+
+def _check_backend(backend: str) -> None:
+    if backend != "torch":
+        raise InputError(f"model.backend={backend}: CellFM runs on torch here")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,293 @@
+"""CellFM's network in PyTorch (Zeng et al., Nat Commun 2025, doi 10.1038/s41467-025-59926-5, Methods).
+
+A token is a gene's embedding plus an encoding of its value; a CLS token leads. Layers are ERetNet: linear
+attention without decay, a gated bilinear unit, DeepNorm. Parameters carry the names of the MindSpore files
+(`gamma`, `beta`, `[out, in]` matrices without bias), so a state dict is the content of a checkpoint.
+
+Padding is never computed: it could only be read as a key, and every path below gives it no weight there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.cellfm.config import CellFMConfig
+
+LEAKY_SLOPE = 0.2  # MindSpore's default, not torch's
+NORM_EPS = 1e-7  # likewise
+RMS_FLOOR = 1e-12
+
+
+class LayerNorm(nn.Module):
+    """Layer norm with the names and the epsilon of MindSpore."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+        self.beta = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta, NORM_EPS)
+
+
+class ScalarEncoder(nn.Module):
+    """A scalar to a vector: a soft choice among `bins` learned ones."""
+
+    def __init__(self, width: int, bins: int):
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(1, 1))
+        self.w1 = nn.Linear(1, bins, bias=False)
+        self.w3 = nn.Linear(bins, bins, bias=False)
+        self.table = nn.Linear(bins, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Counts are small whole numbers: a batch holds few distinct values, and each is encoded once.
+        distinct, which = torch.unique(x, return_inverse=True)
+        h = F.leaky_relu(self.w1(distinct[:, None]), LEAKY_SLOPE)
+        return F.embedding(which, self.table(torch.softmax(self.w3(h) + self.a * h, dim=-1)))
+
+
+class ValueEncoder(nn.Module):
+    """Expression values to vectors; a hidden value reads `mask_emb`."""
+
+    def __init__(self, width: int, bins: int):
+        super().__init__()
+        self.mask_emb = nn.Parameter(torch.zeros(1, 1, width))
+        self.value_enc = ScalarEncoder(width, bins)
+
+    def forward(self, values: Tensor, visible: Tensor | None = None) -> Tensor:
+        encoded = self.value_enc(values)
+        return encoded if visible is None else torch.where(visible[..., None], encoded, self.mask_emb)
+
+
+class Retention(nn.Module):
+    """Linear attention: relu(Q) (relu(K)ᵀ V) per head, RMS-normalised, gated by silu(U).
+
+    The original also divides Q and K by √dh and V by √n. The norm has no epsilon and cancels both exactly, so
+    they are left out.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        for name in ("q_proj", "k_proj", "v_proj", "u_proj", "o_proj"):
+            setattr(self, name, nn.Linear(width, width, bias=False))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """`keys` (n, T) says how many times each position is read as a key; None: once."""
+        q, k = torch.relu(self._split(self.q_proj(x))), torch.relu(self._split(self.k_proj(x)))
+        if keys is not None:
+            k = k * keys[:, None, :, None].to(k.dtype)
+        o = q @ (k.transpose(-1, -2) @ self._split(self.v_proj(x)))
+        # The clamp comes before the root: a head that reads nothing has o = 0 and must keep a finite gradient.
+        o = o * o.float().square().mean(-1, keepdim=True).clamp(min=RMS_FLOOR**2).rsqrt()
+        return self.o_proj(o.transpose(1, 2).flatten(-2) * F.silu(self.u_proj(x)))
+
+
+class GatedBilinear(nn.Module):
+    """Feed-forward without activation: the product of two projections, projected."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        for name in ("u_proj", "v_proj", "o_proj"):
+            setattr(self, name, nn.Linear(width, width, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.o_proj(self.u_proj(x) * self.v_proj(x))
+
+
+class Layer(nn.Module):
+    """Post-norm residual branches, the residual scaled by alpha = (2 · layers)^¼ (DeepNorm)."""
+
+    def __init__(self, config: CellFMConfig, index: int):
+        super().__init__()
+        self.alpha = (2 * config.layers) ** 0.25
+        self.dropout = config.dropout * index / config.layers
+        self.attn = Retention(config.width, config.heads)
+        self.ffn = GatedBilinear(config.width)
+        self.post_norm1 = LayerNorm(config.width)
+        self.post_norm2 = LayerNorm(config.width)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        x = self.post_norm1(torch.add(self._drop(self.attn(x, keys)), x, alpha=self.alpha))
+        return self.post_norm2(torch.add(self._drop(self.ffn(x)), x, alpha=self.alpha))
+
+
+class ValueDecoder(nn.Module):
+    """Gene-wise head: a contextual vector to the gene's value, and whether it is expressed."""
+
+    def __init__(self, width: int, add_zero: bool):
+        super().__init__()
+        self.w1 = nn.Linear(width, width, bias=False)
+        self.w2 = nn.Linear(width, 1, bias=False)
+        if add_zero:
+            self.zero_logit = nn.Sequential(
+                nn.Linear(width, width),
+                nn.LeakyReLU(LEAKY_SLOPE),
+                nn.Linear(width, width),
+                nn.LeakyReLU(LEAKY_SLOPE),
+                nn.Linear(width, 1),
+            )
+
+    def forward(self, genes: Tensor) -> Tensor:
+        return self.w2(F.leaky_relu(self.w1(genes), LEAKY_SLOPE)).squeeze(-1)
+
+    def expressed(self, genes: Tensor) -> Tensor:
+        return torch.sigmoid(self.zero_logit(genes)).squeeze(-1)
+
+
+class CellwiseDecoder(nn.Module):
+    """Cell-wise head: the same from the cell vector and the genes' static embeddings."""
+
+    def __init__(self, width: int, add_zero: bool):
+        super().__init__()
+        self.map = nn.Linear(width, width, bias=False)
+        if add_zero:
+            self.zero_logit = nn.Linear(width, width)
+
+    def forward(self, cell: Tensor, static: Tensor) -> Tensor:
+        return _dot(torch.sigmoid(self.map(static)), cell)
+
+    def expressed(self, cell: Tensor, static: Tensor) -> Tensor:
+        return torch.sigmoid(_dot(self.zero_logit(static), cell))
+
+
+def _dot(genes: Tensor, cell: Tensor) -> Tensor:
+    return (genes @ cell[:, :, None].to(genes.dtype)).squeeze(-1)
+
+
+class CellFMNetwork(nn.Module):
+    """The whole network, and the ways it is run.
+
+    Below, `ids` int64 (n, L) are gene ids, `values` float32 (n, L) log-normalised expression, `mask` bool
+    (n, L) is True where a gene is expressed and False in padding. Vectors come back as (n, d) for the cell and
+    (n, L, d) for the genes; what stands at padding means nothing.
+    """
+
+    def __init__(self, config: CellFMConfig):
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.gene_emb = nn.Parameter(torch.zeros(config.rows, width))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        # Read only where sequences are filled with unexpressed genes; a buffer, since nothing here trains that.
+        self.register_buffer("zero_emb", torch.zeros(1, 1, width))
+        self.value_enc = ValueEncoder(width, config.value_bins)
+        self.encoder = nn.ModuleList(Layer(config, index) for index in range(config.layers))
+        self.value_dec = ValueDecoder(width, config.add_zero)
+        self.cellwise_dec = CellwiseDecoder(width, config.add_zero)
+
+    @classmethod
+    def allocate(cls, config: CellFMConfig) -> Self:
+        """A network whose tensors are not yet set: load a state or call `initialise`."""
+        with torch.device("meta"):
+            network = cls(config)
+        return network.to_empty(device="cpu").requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> Self:
+        """Fresh parameters by the official initialisers, drawn from `generator` alone."""
+        depth_gain = (8 * self.config.layers) ** -0.25
+        for name, tensor in self.state_dict().items():
+            kind = name.split(".")[-2] if "." in name else name
+            if name in ("gene_emb", "cls_token"):
+                nn.init.xavier_normal_(tensor, 0.5, generator)
+            elif kind in ("q_proj", "k_proj"):
+                nn.init.xavier_normal_(tensor, 1.0, generator)
+            elif kind in ("v_proj", "u_proj", "o_proj"):
+                nn.init.xavier_normal_(tensor, depth_gain, generator)
+            elif name.endswith(".weight"):
+                bound = 1 / math.sqrt(tensor.shape[1])
+                nn.init.uniform_(tensor, -bound, bound, generator)
+            else:
+                nn.init.constant_(tensor, 1.0 if name.endswith(".gamma") else 0.0)
+        self.gene_emb[0] = 0
+        return self
+
+    # -- parts ----------------------------------------------------------------------------------------
+
+    def _static(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.gene_emb)
+
+    def _with_cls(self, genes: Tensor) -> Tensor:
+        return torch.cat([self.cls_token.expand(len(genes), 1, -1), genes], 1)
+
+    def _run(self, x: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
+        """All layers; `first` weighs the keys of the first half of them, `second` those of the rest."""
+        for index, layer in enumerate(self.encoder):
+            x = layer(x, first if index < self.config.layers // 2 else second)
+        return x
+
+    # -- ways to run it -------------------------------------------------------------------------------
+
+    def embed(self, ids: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The official embedding (`Backbone`): every layer reads the expressed genes and CLS.
+
+        With a mask of ones and a fixed panel, zeros included, this is also the encoder of the authors'
+        chemical-perturbation model.
+        """
+        keys = _cls_and(mask)
+        x = self._run(self._with_cls(self._static(ids) + self.value_enc(values)), keys, keys)
+        return x[:, 0], x[:, 1:]
+
+    def encode(
+        self, ids: Tensor, values: Tensor, mask: Tensor, visible: Tensor, *, pad_zero: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """The pretraining path (`CellFM.encode`): the first half of the layers does not read hidden genes.
+
+        Parameters
+        ----------
+        visible
+            bool (n, L), False where the value is hidden.
+        pad_zero
+            False: positions outside `mask` with an id hold genes of zero expression and take part.
+        """
+        value = self.value_enc(values, visible)
+        present = mask
+        if not pad_zero:
+            present = ids > 0
+            value = torch.where((visible & ~mask)[..., None], self.zero_emb, value)
+        x = self._with_cls(self._static(ids) + value)
+        x = self._run(x, _cls_and(visible & present), _cls_and(present))
+        return x[:, 0], x[:, 1:]
+
+    def encode_padded(self, ids: Tensor, values: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """What `CellFM.encode` gives for plain values padded to `length`, where padding leaks into a cell.
+
+        There the first half of the layers reads padding too. All padding tokens of a cell are equal (zero at
+        first), so one of them is computed and counts as many times as it occurs.
+        """
+        genes = (self._static(ids) + self.value_enc(values)) * mask[..., None]
+        x = self._with_cls(F.pad(genes, (0, 0, 0, 1)))
+        keys = _cls_and(mask)
+        padding = (length - mask.sum(1, keepdim=True)).to(keys.dtype)
+        x = self._run(x, torch.cat([keys, padding], 1), F.pad(keys, (0, 1)))
+        return x[:, 0], x[:, 1:-1]
+
+    def contextual_genes(self, ids: Tensor, values: Tensor) -> Tensor:
+        """Gene vectors for GEARS (`get_gene_emb.py`): a fixed panel, zeros included, no CLS, no mask."""
+        return self._run(self._static(ids) + self.value_enc(values), None, None)
+
+    def decode(self, cell: Tensor, genes: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted log-normalised values (n, L), from the gene vectors and from the cell vector."""
+        return self.value_dec(genes), self.cellwise_dec(cell, self._static(ids))
+
+    def decode_expressed(self, cell: Tensor, genes: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted probabilities (n, L) that a gene is expressed; needs the `add_zero` heads."""
+        return self.value_dec.expressed(genes), self.cellwise_dec.expressed(cell, self._static(ids))
+
+
+def _cls_and(mask: Tensor) -> Tensor:
+    """Key weights float32 (n, 1 + L): CLS is always read."""
+    return F.pad(mask.float(), (1, 0), value=1.0)
