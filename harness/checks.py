@@ -16,12 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import checks_declared as declared
-from harness import checks_input as inputs
-from harness import checks_reproducible as reproducible
-from harness import checks_rows as rows
-from harness import checks_weights as weights
-from harness.checks_trial import CheckFailedError, Trial
+from harness.conformance import declared, reproducible, rows, weights
+from harness.conformance import input as inputs
+from harness.conformance.trial import CheckFailedError, Trial
 from harness.errors import NotApplicableError, one_line
 
 Status = Literal["pass", "fail", "expected-failure", "not-applicable"]

@@ -130,7 +130,9 @@ def checked_match(model: ModelAdapter, data: CellData) -> GeneMatch:
         Genes of a species the model does not cover, or too few counts in genes that it knows.
     """
     source = f"{data.name} for {model.spec.name}"
-    refuse_other_species(model.spec.name, model.spec.species, data.genes, source=data.name)
+    refuse_other_species(
+        model.spec.name, model.spec.species, data.genes, source=data.name, gene_ids=model.spec.gene_ids
+    )
     match = model.match_genes(data.genes)
     sample = sample_coverage(model.spec.name, match, data.blocks(SAMPLE_NNZ), vocabulary=model.vocabulary)
     sample.enforce(source=source, refuse=data.min_coverage, warn=0.0)

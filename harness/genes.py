@@ -220,48 +220,62 @@ _HUMAN_STYLE = re.compile(r"^(C(\d+|X|Y)orf\d+.*|[A-Z][A-Z0-9.-]*[A-Z0-9])$")
 _MIN_STEMS = 5
 
 
-def organism_of(table: GeneTable) -> Organism:
-    """The organism of a table: by the prefix of its Ensembl ids where it has any, else by style of symbols.
+def organism_of(table: GeneTable, gene_ids: str = "ensembl") -> Organism:
+    """The organism of a table, by the prefix of its Ensembl ids and by the style of its symbols.
 
     Mouse (and rat) symbols are written `Cd3d`, human ones `CD3D`; `C1orf12` is human.
+
+    Parameters
+    ----------
+    gene_ids
+        Whose word goes first where both say something: `ensembl`, else the symbols.
     """
-    prefixes = [name.rstrip("0123456789") for name in table.ensembl.tolist() if ENSEMBL.match(name)]
-    if prefixes:
-        found, times = np.unique(prefixes, return_counts=True)
-        prefix, n = str(found[times.argmax()]), int(times.max())
-        return Organism(
-            ENSEMBL_SPECIES.get(prefix, "another species"),
-            f"{n} of {len(prefixes)} Ensembl ids start with {prefix}",
-        )
-    symbols = [name for name in table.symbols.tolist() if name]
+    found = [_by_prefix(table.ensembl.tolist()), _by_style([name for name in table.symbols.tolist() if name])]
+    if gene_ids != "ensembl":
+        found.reverse()
+    return next((organism for organism in found if organism), Organism("unknown", "no id of a recognised style"))
+
+
+def _by_prefix(ensembl: list[str]) -> Organism | None:
+    prefixes = [name.rstrip("0123456789") for name in ensembl if ENSEMBL.match(name)]
+    if not prefixes:
+        return None
+    found, times = np.unique(prefixes, return_counts=True)
+    prefix, n = str(found[times.argmax()]), int(times.max())
+    evidence = f"{n} of {len(prefixes)} Ensembl ids start with {prefix}"
+    return Organism(ENSEMBL_SPECIES.get(prefix, "another species"), evidence)
+
+
+def _by_style(symbols: list[str]) -> Organism | None:
     for name, style in (("mouse", _MOUSE_STYLE), ("human", _HUMAN_STYLE)):
         matching = [symbol for symbol in symbols if style.match(symbol)]
         stems = {symbol.rstrip("0123456789.-_").casefold() for symbol in matching}
         if len(matching) * 2 > len(symbols) and len(stems) >= _MIN_STEMS:
             examples = ", ".join(matching[:5])
-            return Organism(
-                name, f"{len(matching)} of {len(symbols)} symbols are written as {name} ones are ({examples})"
-            )
-    return Organism("unknown", f"{len(symbols)} symbols of no recognised style")
+            evidence = f"{len(matching)} of {len(symbols)} symbols are written as those of {name} ({examples})"
+            return Organism(name, evidence)
+    return None
 
 
-def refuse_other_species(model: str, species: Sequence[str], table: GeneTable, source: str = "the data") -> None:
+def refuse_other_species(
+    model: str, species: Sequence[str], table: GeneTable, source: str = "the data", gene_ids: str = "symbol"
+) -> None:
     """Refuse genes of a species a model does not cover; unrecognised ones pass (coverage judges them).
 
     Parameters
     ----------
     model
         Name, for the message.
-    species
-        `ModelSpec.species` of the model.
+    species, gene_ids
+        Of the model's `ModelSpec`. A model that reads any column (`any`) covers every species.
 
     Raises
     ------
     InputError
         With the evidence.
     """
-    organism = organism_of(table)
-    if organism.name != "unknown" and organism.name not in species:
+    organism = organism_of(table, gene_ids)
+    if organism.name not in ("unknown", *species) and gene_ids != "any":
         raise InputError(
             f"{source} holds genes of {organism.name} ({organism.evidence}); {model} covers "
             f"{', '.join(species)}. Map the genes to orthologs of {species[0]} first, or choose another model"

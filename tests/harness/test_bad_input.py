@@ -28,7 +28,13 @@ def write(tmp_path, cells, name="bad.h5ad"):
 def test_unknown_model_has_a_suggestion(bench, tmp_path, many):
     model = "pca,pcaa" if many else "pcaa"
     refused(
-        bench, tmp_path, "run", *many, f"model={model}", "task=annotation", says=["unknown model 'pcaa'", "did you mean pca"]
+        bench,
+        tmp_path,
+        "run",
+        *many,
+        f"model={model}",
+        "task=annotation",
+        says=["unknown model 'pcaa'", "did you mean pca"],
     )
 
 
@@ -57,7 +63,12 @@ def test_no_model_given(bench, tmp_path):
 def test_published_without_weights_says_how_to_get_them(bench, tmp_path, monkeypatch):
     monkeypatch.delenv("CELLFM_BENCH_CHECKPOINTS", raising=False)
     refused(
-        bench, tmp_path, "run", "model=cellfm", "task=annotation", says=["released weights", "model.checkpoint=", "track=scratch"]
+        bench,
+        tmp_path,
+        "run",
+        "model=cellfm",
+        "task=annotation",
+        says=["released weights", "model.checkpoint=", "track=scratch"],
     )
 
 
@@ -77,7 +88,9 @@ def test_hdf5_that_is_no_anndata(bench, tmp_path):
     path = tmp_path / "x.h5ad"
     with h5py.File(path, "w") as file:
         file["matrix"] = np.zeros(3)
-    refused(bench, tmp_path, "run", "model=pca", "task=annotation", f"dataset.path={path}", says=["matrix", "obs and var"])
+    refused(
+        bench, tmp_path, "run", "model=pca", "task=annotation", f"dataset.path={path}", says=["matrix", "obs and var"]
+    )
 
 
 def test_truncated_h5ad(bench, tmp_path, cells_file):
@@ -101,7 +114,13 @@ def test_no_such_column(bench, tmp_path, cells_file):
 
 def test_no_column_named(bench, tmp_path, cells_file):
     refused(
-        bench, tmp_path, "run", "model=pca", "task=annotation", f"dataset.path={cells_file}", says=["dataset.cell_type=COLUMN"]
+        bench,
+        tmp_path,
+        "run",
+        "model=pca",
+        "task=annotation",
+        f"dataset.path={cells_file}",
+        says=["dataset.cell_type=COLUMN"],
     )
 
 
@@ -161,7 +180,7 @@ def test_small_types_are_left_out_and_counted(bench, tmp_path):
     kinds[3] = None
     cells.obs["cell_type"] = kinds
     path = write(tmp_path, cells)
-    code, out, err = bench(
+    code, _out, err = bench(
         "run", "model=pca", "task=annotation", f"dataset.path={path}", "dataset.cell_type=cell_type"
     )
     assert code == 0, err

@@ -18,7 +18,9 @@ def test_pbmc68k_counts_are_whole_and_consistent_with_the_file():
     # The file's own values come back from the counts: one scale per cell.
     values = canonical(data.adata.raw.X[:], np.float64)
     linear = np.expm1(values.data)
-    scale = np.array([np.median(linear[a:b] / counts.data[a:b]) for a, b in zip(values.indptr, values.indptr[1:])])
+    scale = np.array(
+        [np.median(linear[a:b] / counts.data[a:b]) for a, b in zip(values.indptr, values.indptr[1:], strict=False)]
+    )
     again = np.log1p(counts.data * np.repeat(scale, np.diff(values.indptr)))
     assert np.abs(again - values.data).max() < 2e-2
 
@@ -44,7 +46,9 @@ def test_canonical_leaves_its_argument_alone_and_drops_zeros():
         assert (canonical(other) != clean).nnz == 0
 
 
-@pytest.mark.parametrize(("value", "says"), [(np.nan, "NaN"), (np.inf, "NaN or infinite"), (-1, "negative"), (0.5, "non-integers")])
+@pytest.mark.parametrize(
+    ("value", "says"), [(np.nan, "NaN"), (np.inf, "NaN or infinite"), (-1, "negative"), (0.5, "non-integers")]
+)
 def test_not_counts_are_placed(value, says):
     x = np.ones((5, 4), np.float32)
     x[3, 2] = value

@@ -129,9 +129,14 @@ def test_organism(names, organism):
     assert organism_of(GeneTable.from_names(names)).name == organism
 
 
-def test_ensembl_ids_go_before_the_style_of_symbols():
-    table = GeneTable(np.array(MOUSE[:3]), np.array(MOUSE[:3]), np.array(ENSEMBL))
+def test_the_ids_a_model_reads_say_which_organism_it_is():
+    table = GeneTable(np.array(MOUSE), np.array(MOUSE), np.array(["", *ENSEMBL, "", "", "", ""]))
     assert organism_of(table).name == "human"
+    assert organism_of(table, "symbol").name == "mouse"
+    refuse_other_species("geneformer", ("human",), table, gene_ids="ensembl")
+    with pytest.raises(InputError, match="mouse"):
+        refuse_other_species("scgpt", ("human",), table, gene_ids="symbol")
+    refuse_other_species("pca", ("human",), table, gene_ids="any")
 
 
 def test_another_species_is_refused_with_the_evidence_unless_the_model_has_it():

@@ -102,17 +102,44 @@ def test_records_follow_the_schema(bench, tmp_path):
     bench("run", "model=pca", "task=annotation")
     [path] = (tmp_path / "results").glob("*.json")
     record = json.loads(path.read_text())
-    for key in (
-        "schema_version run_id status error model variant track task setting readout dataset split seed flags "
-        "metrics artifacts cost provenance"
-    ).split():
+    for key in [
+        "schema_version",
+        "run_id",
+        "status",
+        "error",
+        "model",
+        "variant",
+        "track",
+        "task",
+        "setting",
+        "readout",
+        "dataset",
+        "split",
+        "seed",
+        "flags",
+        "metrics",
+        "artifacts",
+        "cost",
+        "provenance",
+    ]:
         assert key in record, key
-    for key in "embed_s task_s cells_per_s peak_rss_mb peak_gpu_mb n_params n_trained_params".split():
+    for key in ["embed_s", "task_s", "cells_per_s", "peak_rss_mb", "peak_gpu_mb", "n_params", "n_trained_params"]:
         assert key in record["cost"], key
-    for key in (
-        "command config config_hash git_commit dataset_sha256 checkpoint_sha256 corpus versions hardware device "
-        "backend precision started_at"
-    ).split():
+    for key in [
+        "command",
+        "config",
+        "config_hash",
+        "git_commit",
+        "dataset_sha256",
+        "checkpoint_sha256",
+        "corpus",
+        "versions",
+        "hardware",
+        "device",
+        "backend",
+        "precision",
+        "started_at",
+    ]:
         assert key in record["provenance"], key
     row = record["metrics"][0]
     assert set(row) == {"name", "version", "head", "value", "higher_is_better", "scope", "key", "n"}

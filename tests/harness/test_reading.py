@@ -58,7 +58,12 @@ def test_truncated_and_missing_weights(tmp_path):
 def test_partial_match_is_refused_with_the_keys():
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    state = {"0.weight": torch.ones(4, 3), "0.bias": torch.ones(5), "1.weight": torch.ones(2, 4), "extra": torch.ones(1)}
+    state = {
+        "0.weight": torch.ones(4, 3),
+        "0.bias": torch.ones(5),
+        "1.weight": torch.ones(2, 4),
+        "extra": torch.ones(1),
+    }
     with pytest.raises(InputError) as refusal:
         load_state(network, state, "w.pt")
     text = str(refusal.value)

@@ -47,7 +47,9 @@ def test_svm_equals_a_plain_pipeline(records):
     x = data.counts().toarray()
     x = np.log1p(x / x.sum(1, keepdims=True) * 1e4).astype(np.float32)
     y = data.labels("cell_type")
-    model = make_pipeline(StandardScaler(with_mean=False), LinearSVC(random_state=0)).fit(x[split.train], y[split.train])
+    model = make_pipeline(StandardScaler(with_mean=False), LinearSVC(random_state=0)).fit(
+        x[split.train], y[split.train]
+    )
     stored = store.table(next(a for a in found["svm"].artifacts if a.kind == "predictions"))
     assert (model.predict(x[split.test]) == stored["predicted"]).mean() > 0.99
     assert stored["name"].tolist() == data.obs_names[split.test].tolist()
@@ -67,7 +69,9 @@ def test_split_is_stratified_seeded_and_disjoint():
 
 def test_a_file_never_seen(bench, shared_data, tmp_path):
     path = shared_data / "pbmc3k_annotated.h5ad"
-    code, out, err = bench("run", "model=pca", "task=annotation", f"dataset.path={path}", "dataset.cell_type=cell_type")
+    code, _out, err = bench(
+        "run", "model=pca", "task=annotation", f"dataset.path={path}", "dataset.cell_type=cell_type"
+    )
     assert code == 0, err
     [record] = ResultStore(tmp_path / "results").records()
     assert record.dataset == "pbmc3k_annotated"

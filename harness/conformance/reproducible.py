@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.checks_trial import SEED, CheckFailedError, Trial, require, same
+from harness.conformance.trial import SEED, CheckFailedError, Trial, require, same
 from harness.data import CellData
 from harness.errors import NotApplicableError, one_line
 from harness.genes import GeneTable
@@ -122,7 +122,7 @@ def embed_elsewhere(trials: Sequence[Trial]) -> None:
         "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
     }
     done = subprocess.run(
-        [sys.executable, "-P", "-c", "from harness.checks_reproducible import embed_jobs; embed_jobs()"],
+        [sys.executable, "-P", "-c", "from harness.conformance.reproducible import embed_jobs; embed_jobs()"],
         input=json.dumps(jobs),
         capture_output=True,
         text=True,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.checks_cells import made_cells, made_genes
+from harness.conformance.cells import made_cells, made_genes
 from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneTable

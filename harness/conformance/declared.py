@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.checks_trial import SEED, Trial, require, same
+from harness.conformance.trial import SEED, Trial, require, same
 from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneTable

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from harness.checks_cells import cells_with, unknown_genes
-from harness.checks_trial import Trial, require, same
+from harness.conformance.cells import cells_with, unknown_genes
+from harness.conformance.trial import Trial, require, same
+from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneTable
 from harness.model import FittedEmbedder
@@ -69,7 +70,8 @@ def check_empty_cells(trial: Trial) -> None:
     same(without, found[kept], np.asarray(trial.names)[kept], "without the cells that hold nothing")
     if isinstance(trial.model, FittedEmbedder):
         return
-    nothing = trial.embed(trial.cells[np.flatnonzero(~trial.readable)].copy())
+    cells = CellData(trial.cells[np.flatnonzero(~trial.readable)].copy(), min_coverage=0)
+    nothing = trial.embed(cells)
     require(np.isnan(nothing).all(), "a data set of empty cells did not give rows of NaN")
 
 

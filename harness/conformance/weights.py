@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from harness.checkpoints import read_safetensors, read_torch
-from harness.checks_reproducible import global_states_kept
-from harness.checks_trial import SAVE_ATOL, SEED, Trial, require, same
+from harness.conformance.reproducible import global_states_kept
+from harness.conformance.trial import SAVE_ATOL, SEED, Trial, require, same
 from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneTable

@@ -1,0 +1,1 @@
+"""The pieces of the conformance suite, by what they look at; `harness.checks` runs them."""
