@@ -189,8 +189,10 @@ def load_model(
     'embedding'
     """
     from harness.devices import resolve_device
+    from harness.sources import check_options
 
     cls = MODELS.get(name)
+    check_options(cls, model_options)
     if cls.spec.kind != "foundation":
         return cls(**model_options)
     if readout and readout not in cls.spec.readouts:

@@ -6,8 +6,9 @@ cached embeddings are found without touching the weights.
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +99,7 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     cls = MODELS.get(node["name"])
     spec: ModelSpec = cls.spec
     options = {key: value for key, value in node.items() if key not in ENGINE_KEYS}
+    check_options(cls, options)
     readout = node.get("readout")
     if readout and readout not in spec.readouts:
         raise InputError(f"model.readout={readout}: {spec.name} has {', '.join(spec.readouts)}")
@@ -149,6 +151,26 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
         folder = cache.folder("pretrained", identity)
         source.build = lambda: pretrained(fresh, folder, cls, corpus, training, config, common)
     return source
+
+
+def check_options(cls: Any, options: Mapping[str, Any]) -> None:
+    """Refuse options that neither way of making the model takes.
+
+    Raises
+    ------
+    InputError
+        With the options there are.
+    """
+    makers = [getattr(cls, name) for name in ("from_checkpoint", "from_scratch") if hasattr(cls, name)] or [cls]
+    parameters = [p for maker in makers for p in inspect.signature(maker).parameters.values()]
+    known = {p.name for p in parameters} - {"self", "path", "genes", "seed"}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise InputError(
+            f"{cls.spec.name} has no option {', '.join(unknown)}; it has {', '.join(sorted(known)) or 'none'}"
+        )
 
 
 def pretrained(

@@ -148,7 +148,7 @@ class Subject:
             params, cells = about.get("n_params") or 0, self.source.corpus["cells"]
             return f"{self.spec.name} · scratch · {params / 1e6:.1f}M params · {_short(cells)} cells"
         variant = about.get("variant") or self.source.variant
-        return variant if variant.startswith(self.spec.name) else f"{self.spec.name} {variant}".strip()
+        return variant if variant.lower().startswith(self.spec.name) else f"{self.spec.name} {variant}".strip()
 
 
 def _short(n: int) -> str:

@@ -44,7 +44,7 @@ def check_seeds(trial: Trial) -> None:
 def check_save_load(trial: Trial) -> None:
     """What was saved and loaded embeds as before, with the same vocabulary, context and read-out."""
     before = trial.adapter
-    after = trial.cls.from_checkpoint(trial.saved)
+    after = trial.cls.from_checkpoint(trial.saved, **trial.options)
     require(before.token_names.tolist() == after.token_names.tolist(), "the vocabulary changed by saving and loading")
     for what in ("embedding_size", "context_length", "readout", "n_params"):
         old, new = getattr(before, what), getattr(after, what)

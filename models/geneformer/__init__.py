@@ -1,0 +1,1 @@
+"""Geneformer (V1 and V2). See README.md."""
