@@ -161,7 +161,9 @@ def from_omegaconf(cfg: Any) -> RunConfig:
     if not isinstance(plain["seed"], int):
         raise InputError(f"seed={plain['seed']}: expected a whole number")
     if plain["corpus"]["name"] == "auto" and plain["dataset"].get("default_corpus"):
-        plain["corpus"] = compose_group("corpus", plain["dataset"]["default_corpus"])
+        auto = compose_group("corpus", "auto")
+        asked = {key: value for key, value in plain["corpus"].items() if value != auto[key]}
+        plain["corpus"] = {**compose_group("corpus", plain["dataset"]["default_corpus"]), **asked}
     plain["model"].pop("module", None)
     return RunConfig(**plain)
 
