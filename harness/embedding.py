@@ -96,13 +96,12 @@ def embed_tokens(
             for i, row in enumerate(index):
                 cells[int(row)] = _average_repeats(where[i], tokens[i])
         for row in range(len(batch)):
-            none = (np.zeros(0, np.int64), np.zeros((0, model.embedding_size), np.float32))
-            found, matrix = cells.get(row, none)
+            found, matrix = cells.get(row, (np.zeros(0, np.int64), None))
             columns.append(found)
-            vectors.append(matrix)
             sizes.append(np.asarray([len(found)]))
-    width = vectors[0].shape[1] if vectors else model.embedding_size
-    matrix = np.concatenate(vectors) if vectors else np.zeros((0, width), np.float32)
+            if matrix is not None:  # a token's vector need not be as wide as the cell's
+                vectors.append(matrix)
+    matrix = np.concatenate(vectors) if vectors else np.zeros((0, model.embedding_size), np.float32)
     indptr = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64)
     return TokenEmbedding(matrix, match.table.names[np.concatenate(columns)], indptr)
 

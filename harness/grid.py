@@ -94,7 +94,8 @@ def run_grid(overrides: Sequence[str]) -> int:
     global _board
     overrides = complete(overrides)
     sweep = complete([*_experiment_sweep(overrides), *overrides])
-    cells = [_cell(run) for run in expand(sweep)]
+    # A baseline is the same run on every track that is asked for: it is planned, and counted, once.
+    cells = list({cell.run_id: cell for cell in map(_cell, expand(sweep))}.values())
     launcher = next((t.partition("=")[2] for t in sweep if key_of(t) == "hydra/launcher"), "basic")
     todo = [cell for cell in cells if not cell.done]
     board = Board(cells, todo)

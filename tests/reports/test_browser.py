@@ -1,0 +1,181 @@
+"""The page in a real browser, from disk, with the network off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.reports.conftest import Board, make_board
+from tests.reports.fake_store import EVIL, MODELS, full_store
+
+CHROMIUM = Path("/usr/bin/chromium")
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.is_file(), reason="no chromium installed (apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any, board: Board) -> Iterator[Any]:
+    """The page of the full board; the test fails on any console error, page error or request."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on(
+        "console",
+        lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", lambda dialog: (troubles.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    url = board.report.html.as_uri()
+    page.on("request", lambda request: None if request.url.startswith((url, "data:")) else troubles.append(request.url))
+    page.goto(url)
+    yield page
+    assert troubles == []
+    context.close()
+
+
+def names(page: Any, table: str) -> list[str]:
+    return page.eval_on_selector_all(f"{table} tbody th.name b", "nodes => nodes.map(n => n.textContent)")
+
+
+def column(page: Any, table: str, index: int) -> list[str]:
+    code = "(rows, i) => rows.map(r => r.cells[i].querySelector('.v')?.textContent ?? r.cells[i].textContent.trim())"
+    return page.eval_on_selector_all(f"{table} tbody tr", code, index)
+
+
+def test_opens_without_error_and_runs_no_label(opened: Any) -> None:
+    assert EVIL in opened.inner_text("body")
+    assert opened.title() == "cellfm-bench leaderboard"
+
+
+def test_every_figure_has_a_size(opened: Any) -> None:
+    code = "nodes => nodes.map(n => [n.className.baseVal, n.clientWidth, n.clientHeight])"
+    code = "nodes => nodes.map(n => [n.className.baseVal, n.clientWidth, n.clientHeight])"
+    sizes = opened.eval_on_selector_all("svg", code)
+    shown = [size for size in sizes if size[0] != "sign"]
+    assert len(shown) > 30
+    tiny = [size for size in shown if size[1] < 100 or size[2] < 60]
+    assert tiny == []
+    code = "nodes => nodes.every(n => getComputedStyle(n).stroke !== 'none')"
+    assert opened.eval_on_selector_all("svg.umap path", code)
+
+
+def test_click_sorts_by_number_with_the_missing_last(opened: Any) -> None:
+    table = "#s1 table[data-board=scratch]"
+    header = opened.locator(f"{table} thead th").nth(3)
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    values = column(opened, table, 3)
+    numbers = [float(v) for v in values if v[0].isdigit()]
+    assert numbers == sorted(numbers, reverse=True)
+    assert not any(v[0].isdigit() for v in values[len(numbers) :])
+    assert column(opened, table, 0)[:3] == ["–", "1", "2"]  # the smoke run is the highest and has no rank
+
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    values = column(opened, table, 3)
+    assert [float(v) for v in values if v[0].isdigit()] == sorted(numbers)
+    assert not values[-1][0].isdigit()
+    assert opened.locator(f"{table} th[aria-sort]").count() == 1
+
+
+def test_sorting_by_keyboard_and_by_name(opened: Any) -> None:
+    table = "#s1 table[data-board=untrained]"
+    button = opened.locator(f"{table} thead th").nth(1).locator("button")
+    button.focus()
+    opened.keyboard.press("Enter")
+    found = names(opened, table)
+    assert found == sorted(found, key=str.lower)
+
+
+def test_every_visible_table_sorts(opened: Any) -> None:
+    opened.eval_on_selector_all("details", "nodes => nodes.forEach(n => n.open = true)")
+    for index in range(opened.locator("table.sortable").count()):
+        header = opened.locator("table.sortable").nth(index).locator("thead th").nth(1)
+        header.locator("button").click()
+        assert header.get_attribute("aria-sort") in ("ascending", "descending")
+
+
+def test_picking_a_head_shows_its_columns_and_ranks_by_it(opened: Any) -> None:
+    table = "#s1 table[data-board=scratch]"
+    opened.click("#s1 .heads button[data-pick=mlp]")
+    assert opened.locator(f"{table} th.metric:visible small").all_inner_texts() == [
+        "MLP",
+        "SVM",
+    ]  # and what has its own head
+    ranks = [int(r) for r in column(opened, table, 0) if r.isdigit()]
+    assert ranks == sorted(ranks)
+    assert opened.locator("#s1 .figures figure:visible[data-head=knn]").count() == 0
+    opened.click("#s1 .heads button[data-pick='']")
+    assert opened.locator(f"{table} th.metric:visible").count() > 3
+
+
+def test_filter_by_words_and_by_track(opened: Any) -> None:
+    opened.fill("#filter", "cellfm scratch")
+    assert opened.locator("#s1 table[data-board=scratch] tbody tr:visible th.name b").all_inner_texts() == ["cellfm"]
+    opened.fill("#filter", "")
+    opened.click(".chip[data-chip=untrained]")
+    assert opened.locator(".board[data-track=untrained]:visible").count() == 0
+    assert opened.locator(".panel[data-track=untrained]:visible").count() == 0
+    assert opened.locator(".panel[data-track=scratch]:visible").count() > 0
+
+
+def test_run_opens_with_its_command(opened: Any) -> None:
+    button = opened.locator("#runs button.open").first
+    button.click()
+    assert button.get_attribute("aria-expanded") == "true"
+    detail = opened.locator("#runs tr.detail:visible")
+    assert detail.count() == 1
+    assert "cellfm-bench run model=" in detail.inner_text()
+    detail.locator("button.copy").click()
+    opened.wait_for_function("document.querySelector('#runs tr.detail:not([hidden]) .copy').textContent === 'copied'")
+
+
+def test_legend_lights_a_cell_type(opened: Any) -> None:
+    opened.locator(".atlas .legend button").first.click()
+    assert opened.locator(".atlas.dimmed").count() == 1
+    assert opened.locator(".atlas.dimmed path.lit").count() == len(MODELS)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone_does_not_scroll_sideways(browser: Any, board: Board, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    page.goto(board.report.html.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_small_board(browser: Any, tmp_path: Path) -> None:
+    store = full_store(tmp_path / "results", seeds=(0,), models=MODELS[:1])
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(make_board(store).report.html.as_uri())
+    assert page.locator("table.ranked").count() == 2
+    assert errors == []
+    page.close()

@@ -1,0 +1,176 @@
+"""Who shares a rank with whom, and leaderboard.csv."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from harness.metrics import row
+from harness.results import MetricRow, ResultStore, RunRecord
+from reports.board import write_report
+from reports.collect import sections
+from reports.ranking import headline, own_head, task
+from tests.reports.conftest import Board
+from tests.reports.fake_store import record
+
+COLUMNS = (
+    "track,task,dataset,setting,head,readout,split,model,variant,metric,metric_version,mean,ci_low,ci_high,"
+    "n_units,n_seeds,rank,tied_with_best,beats_best_baseline"
+)
+
+
+def f1(value: float | None, head: str = "knn") -> list[MetricRow]:
+    return [row("macro_f1", value, head=head)]
+
+
+def lines(records: list[RunRecord], directory: Path) -> list[dict[str, str]]:
+    store = ResultStore(directory / "results")
+    for each in records:
+        store.put(each)
+    report = write_report(store.directory, directory / "leaderboard.html")
+    return list(csv.DictReader(report.csv.open()))
+
+
+def places(found: list[dict[str, str]], *columns: str) -> list[tuple[str, ...]]:
+    return [tuple(line[column] for column in columns) for line in found]
+
+
+def test_columns_are_exactly_these(board: Board) -> None:
+    assert board.report.csv.name == "leaderboard.csv"
+    assert board.report.csv.parent == board.report.html.parent
+    assert board.report.csv.read_text().splitlines()[0] == COLUMNS
+
+
+def test_statistics_are_empty_until_they_are_computed(board: Board) -> None:
+    for line in csv.DictReader(board.report.csv.open()):
+        assert [line[c] for c in ("ci_low", "ci_high", "tied_with_best", "beats_best_baseline")] == [""] * 4
+
+
+def test_mean_is_over_the_seeds(tmp_path: Path) -> None:
+    runs = [record(seed=seed, metrics=f1(value)) for seed, value in enumerate((0.1, 0.2, 0.6))]
+    (line,) = lines(runs, tmp_path)
+    assert float(line["mean"]) == pytest.approx(0.3)
+    assert (line["n_seeds"], line["rank"], line["track"]) == ("3", "1", "baseline")
+
+
+def test_baselines_are_ranked_on_every_board_and_tracks_never_share_one(tmp_path: Path) -> None:
+    runs = [record("pca", metrics=f1(0.7)), record("hvg", metrics=f1(0.4))]
+    for track, value in (("published", 0.9), ("scratch", 0.6), ("untrained", 0.5)):
+        runs.append(record("scgpt", track=track, metrics=f1(value)))
+    found = lines(runs, tmp_path)
+    assert places(found, "track", "model", "rank") == [
+        ("published", "scgpt", "1"),
+        ("published", "pca", "2"),
+        ("published", "hvg", "3"),
+        ("scratch", "pca", "1"),
+        ("scratch", "scgpt", "2"),
+        ("scratch", "hvg", "3"),
+        ("untrained", "pca", "1"),
+        ("untrained", "scgpt", "2"),
+        ("untrained", "hvg", "3"),
+    ]
+
+
+def test_ties_share_a_rank_and_the_next_is_skipped(tmp_path: Path) -> None:
+    third = [record("c", seed=seed, metrics=f1(value)) for seed, value in enumerate((0.1, 0.2, 0.6))]
+    runs = [record("a", metrics=f1(0.3)), record("b", metrics=f1(0.2)), *third, record("d", metrics=f1(0.9))]
+    assert places(lines(runs, tmp_path), "model", "rank") == [("d", "1"), ("a", "2"), ("c", "2"), ("b", "4")]
+
+
+def test_lower_is_better_where_the_metric_says_so(tmp_path: Path) -> None:
+    def error(value: float) -> list[MetricRow]:
+        return [MetricRow(name="mse", version="1", value=value, higher_is_better=False)]
+
+    runs = [record("a", task="odd", metrics=error(2.5)), record("b", task="odd", metrics=error(0.5))]
+    assert places(lines(runs, tmp_path), "model", "rank") == [("b", "1"), ("a", "2")]
+
+
+def test_versions_of_a_metric_do_not_share_a_rank(tmp_path: Path) -> None:
+    old, new = (
+        MetricRow(name="macro_f1", version=version, head="knn", value=value, higher_is_better=True)
+        for version, value in (("1", 0.9), ("2", 0.1))
+    )
+    found = lines([record("a", metrics=[old]), record("b", metrics=[new])], tmp_path)
+    assert places(found, "model", "metric_version", "rank") == [("a", "1", "1"), ("b", "2", "1")]
+
+
+def test_undefined_numbers_and_smoke_runs_have_no_rank(tmp_path: Path) -> None:
+    runs = [
+        record("a", metrics=f1(None)),
+        record("b", metrics=f1(math.nan)),
+        record("c", metrics=f1(0.2)),
+        record("d", metrics=f1(0.9), flags=["smoke"]),
+    ]
+    found = {line["model"]: line for line in lines(runs, tmp_path)}
+    assert {model: line["rank"] for model, line in found.items()} == {"a": "", "b": "", "c": "1", "d": ""}
+    assert (found["a"]["mean"], found["a"]["n_seeds"], found["d"]["mean"]) == ("", "0", "0.9")
+
+
+def test_undefined_seed_is_left_out_of_the_mean(tmp_path: Path) -> None:
+    (line,) = lines([record(metrics=f1(0.4)), record(seed=1, metrics=f1(None))], tmp_path)
+    assert (line["mean"], line["n_seeds"]) == ("0.4", "1")
+
+
+def test_units_are_counted(tmp_path: Path) -> None:
+    units = [row("macro_f1", 0.1 * i, head="knn", scope="per-class", key=f"k{i}") for i in range(4)]
+    (line,) = lines([record(metrics=[*f1(0.4), *units])], tmp_path)
+    assert (line["n_units"], line["n_seeds"]) == ("4", "1")
+
+
+def test_splits_and_contents_of_one_name_are_not_compared(tmp_path: Path) -> None:
+    runs = [
+        record("a", metrics=f1(0.9), split="stratified-70/30"),
+        record("b", metrics=f1(0.1), split="leave-out:donor3"),
+        record("c", metrics=f1(0.2), provenance={"dataset_sha256": "f" * 64}),
+    ]
+    assert [line["rank"] for line in lines(runs, tmp_path)] == ["1", "1", "1"]
+
+
+def test_newest_run_of_a_seed_counts(tmp_path: Path) -> None:
+    old = record(metrics=f1(0.1), provenance={"started_at": "2026-01-01T00:00:00"}, run_id="a" * 16)
+    new = record(metrics=f1(0.8), provenance={"started_at": "2026-02-01T00:00:00"}, run_id="0" * 16)
+    (line,) = lines([old, new], tmp_path)
+    assert (line["mean"], line["n_seeds"]) == ("0.8", "1")
+    assert "superseded" in (tmp_path / "leaderboard.html").read_text()
+
+
+def test_rows_that_would_read_the_same_are_told_apart(tmp_path: Path) -> None:
+    runs = [
+        record("a", metrics=f1(value), provenance={"precision": precision})
+        for precision, value in (("fp32", 0.5), ("bf16", 0.4))
+    ]
+    assert places(lines(runs, tmp_path), "variant", "mean") == [("a · fp32", "0.5"), ("a · bf16", "0.4")]
+
+
+def test_failed_seed_stands_beside_its_model(tmp_path: Path) -> None:
+    about = {"variant": "tiny", "track": "scratch"}
+    runs = [record("scgpt", label="scgpt · scratch · 0.5M params", seed=s, metrics=f1(0.5), **about) for s in (0, 1)]
+    blank = {"label": "", "split": "", "provenance": {"dataset_sha256": "", "device": ""}}
+    lost = record("scgpt", track="scratch", seed=2, status="failed", error="lost", **blank)
+    other = record("scgpt", track="scratch", variant="80m", seed=0, status="failed", error="no", **blank)
+    (section,) = sections([*runs, lost, other])
+    assert [(len(e.runs), len(e.missing)) for e in section.entries] == [(0, 1), (2, 1)]
+
+
+def test_headline_without_head_takes_every_head_and_own_heads_are_kept() -> None:
+    runs = [
+        record("pca", task="odd", metrics=[*f1(0.5, "mlp"), *f1(0.6, "knn"), row("accuracy", 0.9, head="knn")]),
+        record("svm", task="odd", metrics=f1(0.7, "svm")),
+    ]
+    (section,) = sections(runs)
+    about = task("odd")
+    assert (about.title, about.headline) == ("Odd", ())
+    about.headline = (("macro_f1", None),)
+    assert [c.head for c in headline(section, about)] == ["knn", "mlp", "svm"]
+    about.headline = (("macro_f1", "knn"), ("accuracy", "knn"))
+    assert [c.head for c in headline(section, about)] == ["knn", "svm", "knn"]
+    assert [own_head(section, entry) for entry in section.entries] == [None, "svm"]
+
+
+def test_known_task_brings_its_headline() -> None:
+    about = task("annotation")
+    assert about.title != "Annotation"
+    assert about.headline
