@@ -175,11 +175,12 @@ def _provenance(config: RunConfig, planned: Planned | None = None, subject: Subj
     if planned is not None and subject is not None:
         source = planned.source
         corpus = dict(source.corpus) if source.corpus else None
-        if corpus is not None and "pretraining" in subject.about:
-            corpus["seen"] = subject.about["pretraining"]
+        seen = subject.about.get("pretraining") or {}
+        if corpus is not None and seen:
+            corpus["seen"] = seen
         known = {
             "dataset_sha256": planned.data.content_hash,
-            "checkpoint_sha256": source.checkpoint_sha256,
+            "checkpoint_sha256": source.checkpoint_sha256 or seen.get("checkpoint_sha256"),
             "corpus": corpus,
             "device": source.device,
             "backend": str(source.identity.get("backend", "")),

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness.cache import Cache, file_digest
+from harness.checkpoints import sha256_of
 from harness.config import RunConfig
 from harness.data import CellData
 from harness.devices import resolve_device
@@ -135,7 +136,12 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     size = node.get("size") or "tiny"
     source.variant, source.allow_overlap = size, bool(config.corpus.get("allow_overlap"))
     identity |= {"size": size, "seed": config.seed, "corpus": corpus.content_hash}
-    source.corpus = {"name": config.corpus["name"], "sha256": corpus.content_hash, "cells": corpus.n_obs}
+    source.corpus = {
+        "name": config.corpus["name"],
+        "sha256": corpus.content_hash,
+        "cells": corpus.n_obs,
+        "used_for": "pretraining" if config.track == "scratch" else "vocabulary only",
+    }
 
     def fresh() -> ModelAdapter:
         model = cls.from_scratch(corpus.genes, size=size, seed=config.seed, **common)
@@ -201,6 +207,7 @@ def pretrained(
 
         def write(directory: Path) -> None:
             model.save(directory)
+            about["checkpoint_sha256"] = sha256_of(path for path in directory.rglob("*") if path.is_file())
             (directory / "pretraining.json").write_text(json.dumps(about))
 
         Cache(config.cache).place(folder, write)

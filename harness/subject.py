@@ -35,7 +35,7 @@ class Subject:
         self.source, self.data, self.cache, self.seed, self.progress = source, data, cache, seed, progress
         #: Description of the embedding, once it was asked for.
         self.about: dict[str, Any] = {}
-        #: Seconds spent embedding in this run: none where the cache had it.
+        #: Seconds spent loading, pretraining and embedding in this run: none where the cache had it.
         self.embedding_seconds = 0.0
 
     @property
@@ -69,10 +69,11 @@ class Subject:
 
     def _embed(self) -> tuple[np.ndarray, dict[str, Any]]:
         self._refuse_overlap()
-        model: Embedder = self.model
+        with CostMeter() as loading:  # and pretraining, where it is still to be done
+            model: Embedder = self.model
         with CostMeter() as cost:
             matrix = model.embed_cells(self.data, seed=self.seed, progress=self.progress)
-        self.embedding_seconds += cost.seconds
+        self.embedding_seconds += loading.seconds + cost.seconds
         about = {
             "embed_s": cost.seconds,
             "cells_per_s": self.data.n_obs / cost.seconds,

@@ -8,7 +8,7 @@ import torch
 from harness.data import CellData
 from harness.errors import InputError
 from models.scfoundation.tokenizer import Target
-from tests.models.scfoundation_models import GENES, cells_of, other_model, some_cells
+from tests.golden.scfoundation.other_sizes import GENES, cells_of, other_model, some_cells
 
 T, S, PAD = len(GENES), len(GENES) + 1, len(GENES) + 2
 

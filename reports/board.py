@@ -1,0 +1,106 @@
+"""`write_report`: a directory of run records -> leaderboard.html and leaderboard.csv.
+
+Nothing heavy is imported before it is called, so that the command line stays fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import InputError
+from harness.results import ResultStore, atomic_path
+
+if TYPE_CHECKING:
+    from reports.ranking import Ranked
+
+#: Rows of a board that the terminal shows.
+SHORT = 5
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written, and a short table for the terminal: the best rows of every board, text by column.
+
+    `published` says whether released weights were run.
+    """
+
+    html: Path
+    csv: Path
+    summary: list[dict[str, str]]
+    published: bool
+
+
+def write_report(results_dir: str | Path, out: str | Path) -> Report:
+    """Write the leaderboard of all records of a directory.
+
+    Parameters
+    ----------
+    results_dir
+        Directory of `<run_id>.json` files.
+    out
+        The HTML file; `leaderboard.csv` goes beside it.
+
+    Raises
+    ------
+    InputError
+        No such directory, no records in it, a file that is no record, or `out` is a directory.
+    """
+    results, html = Path(results_dir), Path(out)
+    if not results.is_dir():
+        raise InputError(f"no results directory {results}; run cellfm-bench run first, or say results=DIR")
+    if html.is_dir():
+        raise InputError(f"out={html} is a directory; say out=FILE.html")
+    store = ResultStore(results)
+    records = store.records()
+    if not records:
+        raise InputError(f"no run records in {results}; run cellfm-bench run first, or say results=DIR")
+
+    from reports.artifacts import Tables
+    from reports.collect import sections
+    from reports.html import render
+    from reports.leaderboard_csv import to_csv
+    from reports.ranking import columns, rank
+
+    ranked = [rank(section) for section in sections(records)]
+    published = any(record.track == "published" and record.status == "ok" for record in records)
+    page = render(ranked, records, Tables(store), published=published)
+    table = to_csv((each.section, each.boards, columns(each.section)) for each in ranked)
+
+    csv = html.with_name("leaderboard.csv")
+    for path, text in ((csv, table), (html, page)):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return Report(html, csv, [row for each in ranked for row in _summary(each)], published)
+
+
+def _summary(ranked: Ranked) -> list[dict[str, str]]:
+    """The best rows of each board, and every method with a head of its own, which the ranks do not cover."""
+    from reports.figures.figure import column_title
+    from reports.ranking import own_column
+    from reports.wording import NOTHING, head_title, score, spread
+
+    rows = []
+    first = ranked.headline[0] if ranked.headline else None
+    for board in ranked.boards:
+        for place, entry in enumerate(board.entries):
+            column = own_column(ranked.section, entry, first) if first else None
+            result = entry.scores.get(column) if column else None
+            note = f" ({head_title(column.head)} head)" if column and column != first else ""
+            if place >= SHORT and not (note and result):
+                continue
+            number = f"{score(result.mean)} {spread(result.sd, result.mean)}".rstrip() + note if result else NOTHING
+            rows.append(
+                {
+                    "task": ranked.section.task,
+                    "dataset": ranked.section.dataset,
+                    "board": board.track,
+                    "rank": str(board.rank(entry, first) or NOTHING),
+                    "model": entry.label,
+                    "metric": column_title(first) if first else NOTHING,
+                    "mean ± sd": number if entry.runs else entry.missing[0].status,
+                    "seeds": str(result.n_seeds if result else 0),
+                }
+            )
+    return rows

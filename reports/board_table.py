@@ -1,0 +1,250 @@
+"""The ranked table of a board and the table of all numbers, cell by cell, as the template prints them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reports.entries import Column, Entry, Score, Section
+from reports.figures.figure import column_title
+from reports.ranking import Board
+from reports.wording import (
+    NOTHING,
+    STATUSES,
+    TRACKS,
+    arrow,
+    head_title,
+    metric_card,
+    metric_title,
+    plural,
+    quantity,
+    score,
+    seconds,
+    spread,
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A column head. `first` is the direction of the first click: `asc` or `desc`."""
+
+    title: str
+    sub: str
+    first: str
+    head: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A cell. `value` sorts, None goes last; `low`, `high`: where the bar starts and ends, in per cent."""
+
+    value: float | None
+    text: str
+    spread: str = ""
+    rank: int | None = None
+    bar: float | None = None
+    seeds: tuple[float, ...] = ()
+    head: str = ""
+    hint: str = ""
+    interval: str = ""
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a board."""
+
+    entry: Entry
+    rank: int | None
+    name: str
+    rest: str
+    seeds: Number
+    numbers: list[Number]
+    costs: list[Number]
+    reason: str
+    setting: str
+
+
+@dataclass(frozen=True)
+class BoardTable:
+    """A board as a table."""
+
+    track: str
+    about: str
+    ranked_by: str
+    heads: list[Head]
+    costs: list[Head]
+    rows: list[Row]
+    settings: bool
+
+
+@dataclass(frozen=True)
+class NumberRow:
+    """One line of the table of all numbers."""
+
+    entry: Entry
+    column: Column
+    title: str
+    direction: str
+    number: Number
+    ranks: str
+
+
+#: Cost -> title, sub-title, first click, how it is written.
+_COSTS = {
+    "cells_per_s": ("Cells/s", "", "desc", quantity),
+    "peak_rss_mb": ("Memory", "MB", "asc", quantity),
+    "peak_gpu_mb": ("GPU", "MB", "asc", quantity),
+    "n_params": ("Params", "", "asc", quantity),
+    "n_trained_params": ("Trained", "params", "asc", quantity),
+    "pretrain_s": ("Pretrain", "s", "asc", seconds),
+    "seconds": ("Time", "s", "asc", seconds),
+}
+
+_COST_HINTS = {
+    "cells_per_s": "Cells embedded per second",
+    "peak_rss_mb": "Peak resident memory",
+    "peak_gpu_mb": "Peak GPU memory",
+    "n_params": "Parameters of the network",
+    "n_trained_params": "Parameters that were trained",
+    "pretrain_s": "Seconds of pretraining by this harness",
+    "seconds": "Seconds of embedding and task together",
+}
+
+
+def _cost(entry: Entry, name: str) -> float | None:
+    """A cost of `Cost`, or the seconds of embedding and task together."""
+    if name != "seconds":
+        return entry.cost(name)
+    parts = [value for part in ("embed_s", "task_s") if (value := entry.cost(part)) is not None]
+    return sum(parts) if parts else None
+
+
+def _told(name: str, entries: list[Entry]) -> bool:
+    """Whether a cost has a column: it was measured, and, of what was trained, is not nothing everywhere."""
+    values = [value for entry in entries if (value := _cost(entry, name)) is not None]
+    return any(values) if name == "n_trained_params" else bool(values)
+
+
+def board_table(board: Board, headline: list[Column]) -> BoardTable:
+    """The table of a board: its headline numbers and what they cost."""
+    costs = [name for name in _COSTS if _told(name, board.entries)]
+    primary = headline[0] if headline else None
+    versions = {(c.metric, c.head): 0 for c in headline}
+    for column in headline:
+        versions[column.metric, column.head] += 1
+    heads = []
+    for column in headline:
+        higher = _direction(board.entries, column)
+        sub = head_title(column.head)
+        if versions[column.metric, column.head] > 1:
+            sub = " ".join(filter(None, (sub, f"version {column.version}")))
+        heads.append(
+            Head(
+                f"{metric_title(column.metric)} {arrow(higher)}",
+                sub,
+                "desc" if higher else "asc",
+                column.head,
+                f"{column_title(column)}: {'higher' if higher else 'lower'} is better; version {column.version}",
+            )
+        )
+    return BoardTable(
+        track=board.track,
+        about=TRACKS.get(board.track, ""),
+        ranked_by=column_title(primary) if primary else "",
+        heads=heads,
+        costs=[Head(*_COSTS[name][:3], hint=_COST_HINTS.get(name, "")) for name in costs],
+        rows=[_row(board, entry, headline, costs) for entry in board.entries],
+        settings=any(entry.about.setting != "frozen" for entry in board.entries),
+    )
+
+
+def _direction(entries: list[Entry], column: Column) -> bool:
+    found = [entry.scores[column].higher_is_better for entry in entries if column in entry.scores]
+    return found[0] if found else metric_card(column.metric).higher_is_better
+
+
+def _row(board: Board, entry: Entry, headline: list[Column], costs: list[str]) -> Row:
+    name, _, rest = entry.label.partition(" · ")
+    absent = sorted({r.seed for r in entry.missing} - {r.seed for r in entry.runs})
+    shown = f"{len(entry.runs)} of {len(entry.runs) + len(absent)}" if absent else str(len(entry.runs))
+    reason = ""
+    if entry.missing and (absent or not entry.runs):
+        first = entry.missing[0]
+        told = " ".join((first.error or "no reason recorded").split())
+        seeds = f" (seed {', '.join(map(str, absent))})" if entry.runs else ""
+        reason = f"{STATUSES.get(first.status, first.status)}{seeds}: {told}"
+    numbers = [_number(board, entry, column) for column in headline]
+    prices = [Number(value := _cost(entry, cost), _COSTS[cost][3](value)) for cost in costs]
+    seeds_cell = Number(float(len(entry.runs)), shown, hint=plural(len(entry.runs), "seed"))
+    rank = board.rank(entry, headline[0] if headline else None)
+    return Row(entry, rank, name, rest, seeds_cell, numbers, prices, reason, entry.about.setting)
+
+
+def _number(board: Board, entry: Entry, column: Column) -> Number:
+    result = entry.scores.get(column)
+    if result is None:
+        if entry.runs:
+            heads = ", ".join(filter(None, map(head_title, entry.heads)))
+            hint = f"not measured; this row is read by {heads}" if heads else "not measured"
+            return Number(None, NOTHING, head=column.head, hint=hint)
+        status = entry.missing[0].status
+        return Number(None, STATUSES.get(status, status), head=column.head, hint=entry.missing[0].error or "")
+    if result.mean is None:
+        return Number(None, "undefined", head=column.head, hint="NaN for every seed")
+    values = [s.mean for e in board.entries if (s := e.scores.get(column)) and s.mean is not None]
+    lost = len(result.by_seed) - result.n_seeds
+    return Number(
+        result.mean,
+        score(result.mean),
+        spread=spread(result.sd, result.mean),
+        rank=board.rank(entry, column),
+        bar=bar(column, result.mean, values),
+        seeds=tuple(bar(column, value, values) for value in result.values) if result.sd else (),
+        head=column.head,
+        hint=_hint(result) + (f"; undefined for {plural(lost, 'seed')}" if lost else ""),
+        interval=interval(result),
+        tied=bool(result.tied_with_best),
+    )
+
+
+def interval(result: Score) -> str:
+    """The confidence interval, where the statistics have made one."""
+    if result.ci_low is None or result.ci_high is None:
+        return ""
+    return f"[{score(result.ci_low)}, {score(result.ci_high)}]"
+
+
+def _hint(result: Score) -> str:
+    return "; ".join(f"seed {seed}: {score(value)}" for seed, value in sorted(result.by_seed.items()))
+
+
+def bar(column: Column, value: float, values: list[float]) -> float:
+    """Length of a bar in per cent: from 0 to the metric's highest, or else to the largest of `values`."""
+    high = metric_card(column.metric).high
+    if high is None:
+        high = max(max(values, default=1.0), 1e-12)
+    return round(min(100.0, max(0.0, 100 * value / high)), 1)
+
+
+def number_rows(section: Section, boards: list[Board], columns: list[Column]) -> list[NumberRow]:
+    """Every overall number of a section, metric by metric."""
+    rows = []
+    for column in columns:
+        for entry in section.entries:
+            result = entry.scores.get(column)
+            if result is None:
+                continue
+            text = score(result.mean) if result.mean is not None else "undefined"
+            number = Number(
+                result.mean,
+                text,
+                spread(result.sd, result.mean),
+                hint=_hint(result),
+                interval=interval(result),
+            )
+            places = [(board.rank(entry, column), board.track) for board in boards]
+            ranks = ", ".join(f"{rank} ({track})" for rank, track in places if rank)
+            direction = arrow(result.higher_is_better)
+            rows.append(NumberRow(entry, column, metric_title(column.metric), direction, number, ranks))
+    return rows

@@ -1,0 +1,126 @@
+"""Small multiples of the models' UMAPs: one panel per model, points as compact SVG paths, one legend."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from reports.artifacts import Tables
+from reports.entries import Entry, Section, by_track
+from reports.figures.figure import short_names
+from reports.figures.svg import picture, tag
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Points drawn in the whole file; panels of larger data sets show a sample, and say so.
+POINT_BUDGET = 120_000
+MOST_POINTS = 5_000
+SIZE = 180.0
+#: Colours in the style sheet.
+COLOURS = 16
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One embedding."""
+
+    name: str
+    label: str
+    track: str
+    svg: Markup
+    note: str = ""
+
+
+@dataclass
+class Atlas:
+    """The embeddings of one data set, coloured by one column; `legend` is (colour, name, cells)."""
+
+    title: str
+    panels: list[Panel] = field(default_factory=list)
+    legend: list[tuple[int, str, int]] = field(default_factory=list)
+
+
+def atlases(sections: list[Section], tables: Tables) -> dict[str, list[Atlas]]:
+    """Data set -> panels coloured by cell type, and by batch where there are several."""
+    found: dict[str, list[tuple[Entry, pd.DataFrame]]] = {}
+    for dataset in dict.fromkeys(section.dataset for section in sections):
+        drawn: dict[tuple[str, str], tuple[Entry, pd.DataFrame]] = {}
+        for section in (s for s in sections if s.dataset == dataset):
+            for entry in section.entries:
+                if (entry.track, entry.label) not in drawn and (table := _table(entry, tables)) is not None:
+                    drawn[entry.track, entry.label] = (entry, table)
+        if drawn:
+            entries = [entry for entry, _ in drawn.values()]
+            order = [entry for _, members in by_track(entries) for entry in members]
+            found[dataset] = [drawn[entry.track, entry.label] for entry in order]
+    panels = sum(map(len, found.values()))
+    most = max(200, min(MOST_POINTS, POINT_BUDGET // max(1, 2 * panels)))
+    drawings = {dataset: _atlases(members, most) for dataset, members in found.items()}
+    return {dataset: each for dataset, each in drawings.items() if each}
+
+
+def _table(entry: Entry, tables: Tables) -> pd.DataFrame | None:
+    """Coordinates of the run of the lowest seed that has any."""
+    for run in entry.runs:
+        table = tables.get(run, "umap", ("x", "y"))
+        if table is not None and len(table := table[table["x"].notna() & table["y"].notna()]):
+            return table
+    return None
+
+
+def _atlases(members: list[tuple[Entry, pd.DataFrame]], most: int) -> list[Atlas]:
+    names = short_names([entry for entry, _ in members])
+    found = []
+    for column, title in (("cell_type", "cell type"), ("batch", "batch")):
+        sizes: dict[str, int] = {}
+        for _, table in members:
+            for value, n in (table[column].value_counts() if column in table else {}).items():
+                sizes[value] = max(sizes.get(value, 0), int(n))
+        if column == "batch" and len(sizes) < 2:
+            continue
+        values = sorted(sizes, key=lambda value: (-sizes[value], value)) or [""]
+        colours = {value: i % COLOURS for i, value in enumerate(values)}
+        atlas = Atlas(title, legend=[(colours[v], v, sizes[v]) for v in values if v in sizes])
+        for entry, table in members:
+            shown = _sample(table, most)
+            note = f"{len(shown):,} of {len(table):,} cells drawn" if len(shown) < len(table) else ""
+            svg = _points(shown, column, colours, f"UMAP of {entry.label} by {title}")
+            atlas.panels.append(Panel(names[entry], entry.label, entry.track, svg, note))
+        found.append(atlas)
+    return found
+
+
+def _sample(table: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The same cells in every panel: those with the smallest hash of their name."""
+    if len(table) <= most:
+        return table
+    keys = table["name"] if "name" in table else table.index.astype(str)
+    order = sorted(range(len(table)), key=lambda i: zlib.crc32(str(keys.iloc[i]).encode()))
+    return table.iloc[sorted(order[:most])]
+
+
+def _points(table: pd.DataFrame, column: str, colours: dict[str, int], label: str) -> Markup:
+    """Dots as zero-length strokes with round ends, one path per group, in tenths of a percent of the panel."""
+    x, y = (_spread(table[axis].to_numpy(dtype=float)) for axis in ("x", "y"))
+    groups = table[column].to_numpy() if column in table else [""] * len(table)
+    by_group: dict[str, list[str]] = {}
+    for i, group in enumerate(groups):
+        by_group.setdefault(group, []).append(f"M{x[i]} {1000 - y[i]}h0")
+    wide = 26 if len(table) < 1200 else 17 if len(table) < 3500 else 12
+    paths = [
+        tag("path", tag("title", group), d="".join(by_group[group]), class_=f"c{colour}")
+        for group, colour in colours.items()
+        if group in by_group
+    ]
+    inner = tag("g", *paths, transform=f"scale({SIZE / 1000:g})", stroke_width=wide)
+    return picture(SIZE, SIZE, inner, label=label, class_="umap")
+
+
+def _spread(values):
+    """Integers from 20 to 980 over the range of the values."""
+    low, high = values.min(), values.max()
+    return ((values - low) / ((high - low) or 1.0) * 960 + 20).round().astype(int)

@@ -1,0 +1,205 @@
+"""The leaderboard as one HTML file: views of the sections, and the template that prints them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from harness import __version__
+from harness.results import RunRecord
+from reports import wording
+from reports.artifacts import Tables
+from reports.board_table import BoardTable, NumberRow, board_table, number_rows
+from reports.entries import Entry, Section
+from reports.figures.confusion import confusion_map
+from reports.figures.dots import dot_plots
+from reports.figures.figure import Figure
+from reports.figures.maps import metric_heat_map, unit_heat_maps
+from reports.figures.speed import speed_plot
+from reports.figures.svg import marker, picture
+from reports.figures.umap import Atlas, atlases
+from reports.glance import figure_order, glance
+from reports.provenance import Environment, RunView, environments, run_views
+from reports.ranking import Ranked, columns, own_head
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass
+class Miss:
+    """Runs of one model that ended alike without a number."""
+
+    track: str
+    name: str
+    status: str
+    reason: str
+    seeds: str
+    runs: list[str]
+
+
+@dataclass
+class SectionView:
+    """What the template prints of one task and data set."""
+
+    id: str
+    title: str
+    dataset: str
+    about: str
+    heads: list[tuple[str, str]]
+    dots: list[Figure]
+    maps: list[Figure]
+    boards: list[BoardTable]
+    numbers: list[NumberRow]
+    missing: list[Miss]
+    own_heads: bool
+    notes: list[tuple[str, str]]
+    #: Sentences about differences and noise: the statistics' place. Nothing is printed while it is empty.
+    verdicts: list[str] = field(default_factory=list)
+
+
+def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, published: bool) -> str:
+    """The whole page; it says so while no released weights were run."""
+    from jinja2 import Environment as Jinja
+    from jinja2 import FileSystemLoader, StrictUndefined
+
+    jinja = Jinja(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.globals.update(
+        heads=wording.head_title,
+        flags=lambda flag: wording.FLAGS.get(flag, flag),
+        statuses=lambda status: wording.STATUSES.get(status, status),
+        tracks=wording.TRACKS,
+        arrow=wording.arrow,
+        badge=_badge,
+        breakable=_breakable,
+        plural=wording.plural,
+    )
+    sections = [_section(number, each, tables) for number, each in enumerate(ranked, start=1)]
+    atlas_views: dict[str, list[Atlas]] = atlases([each.section for each in ranked], tables)
+    places: list[Environment] = environments(records)
+    runs: list[RunView] = run_views(ranked, places)
+    page = jinja.get_template("leaderboard.html.j2").render(
+        style=Markup((TEMPLATES / "style.css").read_text()),
+        script=Markup((TEMPLATES / "board.js").read_text()),
+        header=_header(records),
+        banner="" if published else wording.UNRELEASED,
+        sections=sections,
+        glance=glance(ranked),
+        atlases=atlas_views,
+        runs=runs,
+        environments=places,
+        problems=tables.problems,
+        track_names=wording.track_order(record.track for record in records),
+    )
+    return page + "\n"
+
+
+def _section(number: int, ranked: Ranked, tables: Tables) -> SectionView:
+    section, headline = ranked.section, ranked.headline
+    primary = headline[0] if headline else None
+    order = figure_order(ranked)
+    own = {head for entry in section.entries if (head := own_head(section, entry))}
+    heads = sorted({column.head for column in headline} - own - {"none"}, key=wording.head_order)
+    maps = metric_heat_map(order, list(dict.fromkeys([*headline, *columns(section)])))
+    maps += unit_heat_maps(section, order, primary.head if primary else "")
+    for winner in _winners(ranked):
+        maps += confusion_map(winner, primary, tables)
+    seeds = sorted({run.seed for run in section.runs})
+    about = [
+        f"split {section.split}" if section.split else "",
+        f"seeds {wording.listing(seeds)}" if seeds else "",
+    ]
+    about.append(f"data {section.dataset_sha256[:12]}" if section.dataset_sha256 else "")
+    return SectionView(
+        id=f"s{number}",
+        title=ranked.task.title,
+        dataset=section.dataset,
+        about=" · ".join(filter(None, about)),
+        heads=[(head, wording.head_title(head)) for head in heads] if len(heads) > 1 else [],
+        dots=[*dot_plots(section, headline, order), *speed_plot(order, primary)],
+        maps=maps,
+        boards=[board_table(board, headline) for board in ranked.boards],
+        numbers=number_rows(section, ranked.boards, columns(section)),
+        missing=_misses(section),
+        own_heads=bool(own),
+        notes=_notes(section),
+    )
+
+
+def _misses(section: Section) -> list[Miss]:
+    found = []
+    for entry in section.entries:
+        alike: dict[tuple[str, str], list[RunRecord]] = {}
+        for record in entry.missing:
+            alike.setdefault((record.status, record.error or "no reason recorded"), []).append(record)
+        for (status, reason), records in alike.items():
+            seeds = wording.listing(record.seed for record in records)
+            name = entry.label.partition(" · ")[0]
+            found.append(Miss(entry.track, name, status, reason, seeds, [r.run_id[:10] for r in records]))
+    return found
+
+
+def _winners(ranked: Ranked) -> list[Entry]:
+    """The best of the first board, and the best of its track where that is another."""
+    if not ranked.boards or not ranked.headline:
+        return []
+    board = ranked.boards[0]
+    placed = [entry for entry in board.entries if board.rank(entry, ranked.headline[0])]
+    own = [entry for entry in placed if entry.track == board.track]
+    return list(dict.fromkeys([*placed[:1], *own[:1]]))
+
+
+def _notes(section: Section) -> list[tuple[str, str]]:
+    """What the runs say a reader must know, once each, with the rows it holds for."""
+    found: dict[str, list[str]] = {}
+    for entry in section.entries:
+        said = {f"{name.replace('_', ' ')}: {_plain(value)}" for run in entry.runs for name, value in run.notes.items()}
+        for words in sorted(said):
+            found.setdefault(words, []).append(entry.label)
+    everyone = sum(bool(entry.runs) for entry in section.entries)
+    return [(w, "every row" if len(who) == everyone else "; ".join(who)) for w, who in found.items()]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _header(records: list[RunRecord]) -> dict[str, Any]:
+    dates = sorted(record.provenance.started_at[:10] for record in records if record.provenance.started_at)
+    bad = sum(record.status not in ("ok", "not-applicable") for record in records)
+    return {
+        "runs": len(records),
+        "bad": bad,
+        "models": sorted({record.model for record in records}),
+        "datasets": sorted({record.dataset for record in records}),
+        "tasks": sorted({record.task for record in records}),
+        "seeds": wording.listing(sorted({record.seed for record in records})),
+        "tracks": wording.track_order(record.track for record in records),
+        "dates": " – ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "",
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "version": __version__,
+    }
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken after its underscores and hyphens, and nowhere else."""
+    return Markup(re.sub("([_-])", r"\1<wbr>", str(escape(name))))
+
+
+def _badge(track: str) -> Markup:
+    """The sign of a track, as in the figures."""
+    return picture(12, 12, marker(track, 6, 6, 3.6), label=track, class_="sign")

@@ -1,0 +1,153 @@
+"""Entries -> ranked boards: who is compared with whom, by which numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from reports.entries import Column, Entry, Section
+from reports.wording import BASELINE, head_order, track_order
+
+log = logging.getLogger(__name__)
+
+#: Means closer than this are the same number; two runs of one sum may differ in the last bit.
+SAME = 1e-12
+
+
+@dataclass
+class Board:
+    """One track of a section with the baselines: the rows that may share a rank, the best first."""
+
+    track: str
+    entries: list[Entry]
+    ranks: dict[tuple[Entry, Column], int] = field(default_factory=dict)
+
+    def rank(self, entry: Entry, column: Column | None) -> int | None:
+        """Rank of an entry by a column; None for a smoke run or a number that is missing."""
+        return None if column is None else self.ranks.get((entry, column))
+
+
+@dataclass
+class Task:
+    """What the board needs of a task: its title and what it ranks by."""
+
+    name: str
+    title: str
+    headline: tuple[tuple[str, str | None], ...]
+
+
+@dataclass
+class Ranked:
+    """A section with what it is ranked by."""
+
+    section: Section
+    task: Task
+    headline: list[Column]
+    boards: list[Board]
+
+
+def rank(section: Section) -> Ranked:
+    """Rank a section by its task's headline."""
+    about = task(section.task)
+    ranked_by = headline(section, about)
+    return Ranked(section, about, ranked_by, boards(section, ranked_by))
+
+
+def task(name: str) -> Task:
+    """The task of this name; only its name where this installation does not know it."""
+    from harness.registry import TASKS
+
+    try:
+        found = TASKS.get(name)
+        return Task(name, found.title, tuple(found.headline))
+    except Exception as error:  # a plugin may fail in any way, and the records are still good
+        log.debug("task %s is not known here: %s", name, error)
+        return Task(name, name.replace("_", " ").capitalize(), ())
+
+
+def columns(section: Section) -> list[Column]:
+    """Every overall metric of a section, in the order in which the tasks report them, heads in board order."""
+    metrics: dict[str, None] = {}
+    found: dict[Column, None] = {}
+    for entry in section.entries:
+        for column in entry.scores:
+            metrics.setdefault(column.metric)
+            found.setdefault(column)
+    order = {metric: i for i, metric in enumerate(metrics)}
+    return sorted(found, key=lambda c: (order[c.metric], head_order(c.head), c.version))
+
+
+def headline(section: Section, about: Task) -> list[Column]:
+    """The columns a section is ranked by, the first first.
+
+    A pair without head stands for every head that reports the metric. A row that has none of these columns (a
+    task baseline that brings its own head) adds its own; a task unknown here is ranked by its first metric.
+    """
+    present = columns(section)
+    chosen: list[Column] = []
+    for metric, head in about.headline:
+        chosen += [c for c in present if c.metric == metric and head in (None, c.head) and c not in chosen]
+    if not chosen and present:
+        chosen = [column for column in present if column.metric == present[0].metric]
+    metrics = {column.metric for column in chosen}
+    order = {metric: i for i, metric in enumerate(dict.fromkeys(column.metric for column in chosen))}
+    for entry in section.entries:
+        if entry.scores and not set(entry.scores) & set(chosen):
+            chosen += [column for column in entry.scores if column.metric in metrics and column not in chosen]
+    first = chosen[:1]
+    rest = sorted(chosen[1:], key=lambda c: order[c.metric])
+    return first + rest
+
+
+def boards(section: Section, ranked_by: list[Column]) -> list[Board]:
+    """A board for each track that was run, baselines in each; one of baselines alone if nothing else was run."""
+    tracks = track_order(entry.track for entry in section.entries)
+    baselines = [entry for entry in section.entries if entry.track == BASELINE]
+    found = []
+    for track in [name for name in tracks if name != BASELINE] or [BASELINE]:
+        members = baselines + [e for e in section.entries if e.track == track and track != BASELINE]
+        board = Board(track, members)
+        for column in columns(section):
+            board.ranks |= {(entry, column): rank for entry, rank in ranks(members, column).items()}
+        board.entries = sorted(members, key=lambda entry: _order(board, entry, ranked_by))
+        found.append(board)
+    return found
+
+
+def ranks(entries: Iterable[Entry], column: Column) -> dict[Entry, int]:
+    """Rank of each entry by the mean over seeds: equal means share a rank, and the next rank is skipped."""
+    scored = []
+    for entry in entries:
+        score = entry.scores.get(column)
+        if score is not None and score.mean is not None and not entry.smoke:
+            scored.append((-score.mean if score.higher_is_better else score.mean, entry))
+    scored.sort(key=lambda pair: (pair[0], pair[1].label))
+    found: dict[Entry, int] = {}
+    for place, (loss, entry) in enumerate(scored, start=1):
+        tied = place > 1 and loss - scored[place - 2][0] <= SAME
+        found[entry] = found[scored[place - 2][1]] if tied else place
+    return found
+
+
+def own_head(section: Section, entry: Entry) -> str | None:
+    """The head an entry brings itself (an SVM on expression), which nothing else on the board is read by."""
+    if len(entry.heads) != 1 or entry.heads == ["none"]:
+        return None
+    head = entry.heads[0]
+    shared = any(head in other.heads for other in section.entries if len(other.heads) > 1)
+    several = any(len(other.heads) > 1 for other in section.entries)
+    return head if several and not shared else None
+
+
+def own_column(section: Section, entry: Entry, column: Column) -> Column:
+    """`column` as this entry reports it: with its own head, if it brings one."""
+    head = own_head(section, entry)
+    return column._replace(head=head) if head else column
+
+
+def _order(board: Board, entry: Entry, ranked_by: list[Column]) -> tuple[object, ...]:
+    """Ranked rows by their rank, then rows with other numbers, smoke runs, and last what did not run."""
+    unranked = len(board.entries) + 1
+    places = tuple(board.rank(entry, column) or unranked for column in ranked_by)
+    return (not entry.runs, entry.smoke, *places, entry.label)
