@@ -61,6 +61,7 @@ class Board:
         self.cells, self.todo = list(cells), list(todo)
         self.live = sys.stdout.isatty()
         self._running: tuple[str, ...] | None = None
+        self._waiting = {cell.run_id for cell in todo} | {cell.failure_id for cell in todo}
         self._count = 0
         self._since = time.perf_counter()
         self._view: Any = None
@@ -86,10 +87,12 @@ class Board:
     def finished(self, record: RunRecord) -> None:
         """A run ended."""
         self._running = None
-        fresh = any(record.run_id in (cell.run_id, cell.failure_id) for cell in self.todo)
-        if fresh and not self.live:
+        # Hydra launches every combination; what was there already, or came twice, is not said again.
+        if record.run_id in self._waiting:
+            self._waiting.remove(record.run_id)
             self._count += 1
-            print_record(record, f"[{min(self._count, len(self.todo))}/{len(self.todo)}] ")
+            if not self.live:
+                print_record(record, f"[{self._count}/{len(self.todo)}] ")
 
     def _table(self) -> Any:
         from rich.table import Table

@@ -17,7 +17,7 @@ from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
 from harness.registry import register_model
 from harness.tokens import CellOutput, TokenBatch
 from models.uce import release, tables
-from models.uce.config import FRESH, HEADS, SAMPLE_SIZE, Sizes
+from models.uce.config import FRESH, HEADS, PAD_LENGTH, SAMPLE_SIZE, Sizes
 from models.uce.genome import N_SPECIAL, GeneTables
 from models.uce.tokenizer import tokenize
 
@@ -154,7 +154,7 @@ class UCE(ModelAdapter):
         sizes = Sizes.of_weights(
             state,
             weights,
-            heads=heads or declared.get("heads", HEADS),
+            heads=declared.get("heads", HEADS) if heads is None else heads,
             learned_table=declared.get("learned_table", False),
         )
         gene_tables = tables.read_tables(weights, species, places, sizes.rows)
@@ -167,7 +167,7 @@ class UCE(ModelAdapter):
             gene_tables,
             variant=declared.get("variant") or _variant(weights, sizes),
             readout=readout,
-            sample_size=sample_size or declared.get("sample_size", SAMPLE_SIZE),
+            sample_size=declared.get("sample_size", SAMPLE_SIZE) if sample_size is None else sample_size,
             pad_length=pad_length,
             gene_vectors=gene_vectors,
         )
@@ -223,11 +223,17 @@ class UCE(ModelAdapter):
         _checked(readout, gene_vectors)
         if size not in FRESH:
             raise InputError(f"model.size={size}: UCE has {', '.join(FRESH)}")
-        given, default = FRESH[size]
-        given = given | ({"heads": heads} if heads else {})
-        sample_size = sample_size or default
+        sizes, default = FRESH[size]
+        sample_size = default if sample_size is None else sample_size
+        positions = sample_size * PAD_LENGTH // SAMPLE_SIZE if pad_length is None else pad_length
+        if type(positions) is not int or positions < 1:
+            raise InputError(
+                f"model.sample_size={sample_size}, model.pad_length={pad_length}: expected whole numbers > 0"
+            )
         gene_tables, vectors = fresh_tables(genes, species, None if esm2 is None else Path(esm2).expanduser())
-        network = fresh_network(given, gene_tables, vectors, positions=pad_length or sample_size * 3 // 2, seed=seed)
+        network = fresh_network(
+            sizes | ({} if heads is None else {"heads": heads}), gene_tables, vectors, positions=positions, seed=seed
+        )
         return cls(
             network,
             gene_tables,

@@ -1,4 +1,4 @@
-"""Pretraining: the same cells for every architecture, a budget in gene tokens, cached, and never on what is evaluated."""
+"""Pretraining: the same cells for all, a budget in gene tokens, cached, and never on what is evaluated."""
 
 import numpy as np
 import pytest

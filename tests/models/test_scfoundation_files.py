@@ -140,6 +140,16 @@ def test_performer_approximates_softmax_attention():
     assert (found - exact).abs().max() < 0.05
 
 
+def test_performer_reads_a_cell_as_if_it_were_alone():
+    from models.scfoundation.performer import FastAttention
+
+    torch.manual_seed(0)
+    attention = FastAttention(16, 8)
+    q, k, v = torch.randn(3, 2, 3, 40, 8)
+    k[1] *= 4  # the authors' maximum over the batch would leave nothing but the floor of the first cell
+    np.testing.assert_allclose(attention(q, k, v)[:1], attention(q[:1], k[:1], v[:1]), **case.CLOSE)
+
+
 # -- finding what is asked for --------------------------------------------------------------------------------
 
 

@@ -221,7 +221,7 @@ def test_pickles_that_run_code(released, tmp_path):
     for path in good:
         if "Mus" in path.name:
             continue
-        path.write_bytes(pickle.dumps({"human": Run()}))
+        path.write_bytes(pickle.dumps({"human": Run()}, protocol=2))
         refused(released, path.name)
         if path.suffix != ".pkl":
             torch.save({"human": Run()}, path)
@@ -298,9 +298,14 @@ def test_options(released):
     refused(released, "model.species=cat", "human, mouse", species="cat")
     refused(released, "model.species=pig", "Sus_scrofa", "human, mouse", species="pig")
     refused(released, "model.sample_size=1534", sample_size=1534)
+    refused(released, "model.sample_size=0", sample_size=0)
+    refused(released, "model.heads=0", heads=0)
     refused(released, "model.pad_length=2000", "1536 positions", pad_length=2000)
     with pytest.raises(InputError, match=r"model\.size=huge: UCE has tiny, 4layer, 33layer"):
         UCE.from_scratch(GeneTable.from_names(["A"]), size="huge")
+    for options in ({"sample_size": 0}, {"sample_size": 10, "pad_length": 12}, {"pad_length": 0}, {"heads": 7}):
+        with pytest.raises(InputError, match=rf"model\.{next(iter(options))}="):
+            UCE.from_scratch(GeneTable.from_names(["A"]), **options)
     with pytest.raises(InputError, match="gene symbols"):
         UCE.from_scratch(GeneTable.from_names(["ENSG00000000003", "ENSG00000000005"]))
     with pytest.raises(InputError, match=r"TokenBatch\.extra"):
