@@ -21,7 +21,7 @@ demo: $(STAMP)
 	@$(BIN)/cellfm-bench report results=outputs/demo/results
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

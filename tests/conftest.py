@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+
+# Tests share two cores: one thread each is faster, and results do not depend on it. Before numpy reads it.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 from pathlib import Path
 
 import anndata
@@ -10,10 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-
-# Tests share two cores: one thread each is faster, and results do not depend on it.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
