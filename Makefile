@@ -1,11 +1,11 @@
-# Four commands a stranger types. Each makes .venv when it is missing or older than what it is made from.
+# What a stranger types. Each makes .venv when it is missing or older than what it is made from.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp
 TESTS  ?= tests
 
-.PHONY: env demo test lint bench clean
+.PHONY: env demo test lint bench screenshots clean
 
 env: $(STAMP)
 
@@ -27,6 +27,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pictures in README.md, of the board that `make demo` made last; needs Debian's chromium.
+screenshots: demo
+	$(BIN)/python -m reports.screenshot outputs/demo/leaderboard.html reports/screenshots/leaderboard.png
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only

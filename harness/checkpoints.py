@@ -100,8 +100,10 @@ def load_state(
     return report
 
 
-def read_torch(path: Path) -> Any:
+def read_torch(path: Path, *, mmap: bool = False) -> Any:
     """`torch.load` with `weights_only=True` on the CPU; a clear refusal for anything else.
+
+    `mmap` leaves the tensors on disk until they are looked at, for a large table of which little is needed.
 
     Raises
     ------
@@ -116,7 +118,7 @@ def read_torch(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path} does not exist")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n")[0]
         raise InputError(

@@ -146,7 +146,7 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     def fresh() -> ModelAdapter:
         model = cls.from_scratch(corpus.genes, size=size, seed=config.seed, **common)
         model.calibrate(corpus)
-        model.variant = size
+        model.variant = _named_after(model.variant, size)
         return model.to(device, config.precision)
 
     source.build = fresh
@@ -212,9 +212,20 @@ def pretrained(
 
         Cache(config.cache).place(folder, write)
     loaded = cls.from_checkpoint(folder, **options).to(resolve_device(config.device), config.precision)
-    loaded.variant = config.model.get("size") or "tiny"
+    loaded.variant = _named_after(loaded.variant, config.model.get("size") or "tiny")
     loaded.pretraining = json.loads((folder / "pretraining.json").read_text())
     return loaded
+
+
+def _named_after(variant: str, size: str) -> str:
+    """The size, and what a model adds to it (`tiny, learned gene table`)."""
+    return variant if variant.startswith(f"{size},") else size
+
+
+def _by_content(options: Mapping[str, Any], cache: Cache) -> dict[str, Any]:
+    """Options with the files they name replaced by their content: a number does not depend on a path."""
+    files = {key: Path(value) for key, value in options.items() if isinstance(value, str) and Path(value).is_file()}
+    return {**options, **{key: file_digest(path, cache) for key, path in files.items()}}
 
 
 def find_checkpoint(config: RunConfig, spec: ModelSpec) -> Path:

@@ -143,12 +143,14 @@ class Subject:
         track, about = self.source.track, self.about
         if track == "baseline":
             return self.spec.title
+        variant = about.get("variant") or self.source.variant
+        own = [text for text in variant.split(", ")[1:] if text]  # what a model adds to its size
         if track == "untrained":
-            return f"{self.spec.name} · untrained"
+            return " · ".join([self.spec.name, "untrained", *own])
         if track == "scratch" and self.source.corpus:
             params, cells = about.get("n_params") or 0, self.source.corpus["cells"]
-            return f"{self.spec.name} · scratch · {params / 1e6:.1f}M params · {_short(cells)} cells"
-        variant = about.get("variant") or self.source.variant
+            size = [f"{params / 1e6:.1f}M params", f"{_short(cells)} cells"]
+            return " · ".join([self.spec.name, "scratch", *own, *size])
         return variant if variant.lower().startswith(self.spec.name) else f"{self.spec.name} {variant}".strip()
 
 

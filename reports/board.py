@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reports.ranking import Ranked
 
 #: Rows of a board that the terminal shows.
-SHORT = 5
+SHORT = 12
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class Report:
     csv: Path
     summary: list[dict[str, str]]
     published: bool
+    figures: tuple[Path, ...] = ()
 
 
-def write_report(results_dir: str | Path, out: str | Path) -> Report:
+def write_report(results_dir: str | Path, out: str | Path, figures: str | Path | None = None) -> Report:
     """Write the leaderboard of all records of a directory.
 
     Parameters
@@ -41,6 +42,8 @@ def write_report(results_dir: str | Path, out: str | Path) -> Report:
         Directory of `<run_id>.json` files.
     out
         The HTML file; `leaderboard.csv` goes beside it.
+    figures
+        Directory for figures of a paper or a slide (PNG and PDF); None: none are drawn.
 
     Raises
     ------
@@ -72,7 +75,12 @@ def write_report(results_dir: str | Path, out: str | Path) -> Report:
     for path, text in ((csv, table), (html, page)):
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return Report(html, csv, [row for each in ranked for row in _summary(each)], published)
+    drawn: list[Path] = []
+    if figures is not None:
+        from reports.figures.publication import write_figures
+
+        drawn = write_figures(ranked, Path(figures))
+    return Report(html, csv, [row for each in ranked for row in _summary(each)], published, tuple(drawn))
 
 
 def _summary(ranked: Ranked) -> list[dict[str, str]]:

@@ -1,7 +1,8 @@
-"""cellfm-bench report [results=DIR] [out=leaderboard.html]
+"""cellfm-bench report [results=DIR] [out=leaderboard.html] [figures=DIR]
 
 The leaderboard of all results of a directory (default outputs/results): one HTML file that needs no network, and
 leaderboard.csv beside it. By default both go beside the results directory.
+figures=DIR also draws each task's board as PNG and PDF, for a paper or a slide.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from harness.registry import load_object
 
 def main(arguments: list[str]) -> int:
     """Write the report, print where it is and its first lines."""
-    given = parse(arguments, {"results": "outputs/results", "out": None})
+    given = parse(arguments, {"results": "outputs/results", "out": None, "figures": None})
     results = Path(str(given["results"]))
     if not results.is_dir():
         raise InputError(f"results={results}: no such directory; `cellfm-bench run` writes one")
     out = Path(given["out"]) if given["out"] else results.parent / "leaderboard.html"
-    report = load_object("reports.board:write_report")(results, out)
+    report = load_object("reports.board:write_report")(results, out, given["figures"])
     load_object("reports.terminal:print_summary")(report)
+    for path in report.figures:
+        print(path)
     print(f"\n{report.html.resolve()}")
     return 0

@@ -78,6 +78,13 @@ def fresh_network(
         # Not torch.manual_seed, which would also seed every GPU and leave it so.
         torch.default_generator.manual_seed(seed)
         network = Network(Sizes(**whole))
-    if vectors is not None:
-        network.pe_embedding.weight[N_SPECIAL : N_SPECIAL + len(vectors)] = vectors
+    with torch.no_grad():
+        # A cell vector has length 1, and a gene's 1 at every number: so both weigh alike from the start.
+        cell_width = sizes["decoder"][-1]
+        network.binary_decoder[0][0].weight[:, :cell_width] *= cell_width**0.5
+        if vectors is None:
+            # Only directions count, and they turn the faster the shorter the vectors are.
+            network.pe_embedding.weight /= whole["token_dim"] ** 0.5
+        else:
+            network.pe_embedding.weight[N_SPECIAL : N_SPECIAL + len(vectors)] = vectors
     return network

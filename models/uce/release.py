@@ -143,7 +143,7 @@ def token_table(state: Mapping[str, Any], start: Path, n_chromosomes: int) -> An
         The file is missing, damaged, or of another width.
     """
     path = tables.find(start, tables.TOKENS)
-    given = read_torch(path)
+    given = read_torch(path, mmap=True)
     if TABLE not in state or state[TABLE].ndim != 2:
         raise InputError(f"{start} is no UCE checkpoint: it has no matrix {TABLE}")
     own = state[TABLE]
