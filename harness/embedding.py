@@ -75,7 +75,7 @@ def embed_tokens(
     (names of the data set's `var` index; unknown ones are refused).
     """
     match = checked_match(model, data)
-    column_of = _column_of_token(match, len(model.token_names))
+    column_of = _column_of_token(match, model.token_names)
     if genes is not None:
         unknown = sorted(set(map(str, genes)) - set(match.table.names[match.columns].tolist()))
         if unknown:
@@ -203,11 +203,18 @@ def _numpy(tensor: Any) -> np.ndarray:
     return tensor.detach().float().cpu().numpy() if hasattr(tensor, "detach") else np.asarray(tensor, np.float32)
 
 
-def _column_of_token(match: GeneMatch, n_tokens: int) -> np.ndarray:
-    """First column of the data set for each token id, -1 for special and absent tokens."""
-    column_of = np.full(n_tokens, -1, np.int64)
-    columns = match.columns[::-1]
-    column_of[match.ids[columns]] = columns
+def _column_of_token(match: GeneMatch, token_names: np.ndarray) -> np.ndarray:
+    """The data set's column for each token id, -1 for special and absent tokens.
+
+    Where several columns have one token (an old id beside the current one), the column that is called as the
+    token is comes before the others.
+    """
+    column_of = np.full(len(token_names), -1, np.int64)
+    table, columns = match.table, match.columns[::-1]
+    wanted = token_names[match.ids[columns]]
+    same = [getattr(table, kind)[columns] == wanted for kind in ("names", "symbols", "ensembl")]
+    columns = columns[np.argsort(np.any(same, axis=0), kind="stable")]
+    column_of[match.ids[columns]] = columns  # the last one written stays
     return column_of
 
 
