@@ -90,12 +90,15 @@ def _arrays(model: Any, data: Any, level: str, genes: str | None, seed: int) -> 
 
 
 def _write(out: Path, arrays: dict[str, np.ndarray], data: Any, name: str) -> None:
+    import anndata
+
     from harness.results import atomic_path
 
     with atomic_path(out) as temporary:
         if out.suffix == ".npz":
             np.savez(temporary, **arrays)  # type: ignore[arg-type]
         else:
-            cells = data.adata.to_memory() if data.adata.isbacked else data.adata.copy()
+            # Read anew: `to_memory` would close the file under the data set.
+            cells = anndata.read_h5ad(data.adata.filename)
             cells.obsm[f"X_{name}"] = arrays["embeddings"]
             cells.write_h5ad(temporary)
