@@ -15,6 +15,7 @@ cellfm-bench: which single-cell foundation model for my task and data, and does 
                                                                             a grid; only what is missing is computed
   cellfm-bench report [results=DIR] [out=leaderboard.html]                  the leaderboard of all results
   cellfm-bench embed  model=scgpt model.checkpoint=DIR dataset.path=cells.h5ad out=emb.npz [level=cell|gene|token]
+  cellfm-bench pretrain model=cellfm corpus.path=FILE|DIR model.size=tiny out=DIR     a checkpoint of your own
   cellfm-bench list   models|datasets|tasks|results                         what there is
   cellfm-bench check  MODEL [model.checkpoint=DIR]                          prove an adapter right
   cellfm-bench doctor                                                       is this installation sound?
@@ -28,6 +29,7 @@ COMMANDS = {
     "run": "harness.commands.run",
     "report": "harness.commands.report",
     "embed": "harness.commands.embed",
+    "pretrain": "harness.commands.pretrain",
     "list": "harness.commands.list",
     "check": "harness.commands.check",
     "doctor": "harness.commands.doctor",

@@ -148,12 +148,34 @@ class CellData:
         """Where the counts are read from, for messages."""
         return f"{self.name}: {'X' if self.layer in (None, 'X') else self.layer}"
 
-    def _rows(self, matrix: Any, start: int, stop: int) -> sp.csr_matrix:
-        block = canonical(matrix[start:stop])
+    @cached_property
+    def _sliceable(self) -> Any:
+        """The matrix in a form whose rows are cheap to read; column-major ones are turned once."""
+        matrix = self._matrix
+        if sp.issparse(matrix):
+            return matrix.tocsr()
+        if getattr(matrix, "format", None) == "csc" and hasattr(matrix, "to_memory"):
+            return matrix.to_memory().tocsr()
+        return matrix
+
+    def rows(self, start: int, stop: int) -> sp.csr_matrix:
+        """Raw counts of some consecutive cells, float32 CSR, checked.
+
+        Raises
+        ------
+        InputError
+            NaN, negative or non-integer values.
+        """
+        block = canonical(self._sliceable[start:stop])
         if self.recover:
             block = recover_counts(block, first_row=start, source=self.source)
         check_counts(block, first_row=start, source=self.source)
         return block
+
+    def block_slices(self, max_nnz: int = BLOCK_NNZ) -> list[slice]:
+        """The row blocks `blocks` reads: consecutive, in order, of at most about `max_nnz` stored values."""
+        rows = _rows_per_block(self._sliceable, max_nnz)
+        return [slice(start, min(start + rows, self.n_obs)) for start in range(0, self.n_obs, rows)]
 
     def blocks(self, max_nnz: int = BLOCK_NNZ) -> Iterator[tuple[slice, sp.csr_matrix]]:
         """Row blocks of raw counts, (rows, float32 CSR), in order, each read once and checked.
@@ -163,11 +185,8 @@ class CellData:
         InputError
             NaN, negative or non-integer values.
         """
-        matrix = _row_sliceable(self._matrix)
-        rows = _rows_per_block(matrix, max_nnz)
-        for start in range(0, self.n_obs, rows):
-            stop = min(start + rows, self.n_obs)
-            yield slice(start, stop), self._rows(matrix, start, stop)
+        for rows in self.block_slices(max_nnz):
+            yield rows, self.rows(rows.start, rows.stop)
 
     def counts(self, rows: np.ndarray | None = None) -> sp.csr_matrix:
         """Raw counts of some rows (default: all) in memory; for tasks and baselines of moderate size."""
@@ -224,15 +243,6 @@ class CellData:
             digest.update(f"\x1e{role}\x1e".encode() + "\x1f".join(self.labels(role).tolist()).encode())
         digest.update(f"\x1econtrol={self.control}".encode())
         return digest.hexdigest()
-
-
-def _row_sliceable(matrix: Any) -> Any:
-    """`matrix` in a form whose rows are cheap to read; column-major ones are turned once."""
-    if sp.issparse(matrix):
-        return matrix.tocsr()
-    if getattr(matrix, "format", None) == "csc" and hasattr(matrix, "to_memory"):
-        return matrix.to_memory().tocsr()
-    return matrix
 
 
 def _rows_per_block(matrix: Any, max_nnz: int) -> int:

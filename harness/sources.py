@@ -58,7 +58,8 @@ class ModelSource:
     precision: str = "fp32"
     checkpoint_sha256: str | None = None
     corpus: dict[str, Any] | None = None
-    corpus_data: CellData | None = None
+    #: Hashes of the cells it was pretrained on here.
+    corpus_cells: np.ndarray | None = None
     allow_overlap: bool = False
     flags: list[str] = field(default_factory=list)
 
@@ -75,12 +76,13 @@ class ModelSource:
 
     def overlap(self, data: CellData) -> int:
         """How many cells of `data` the model saw in pretraining here, by cell hash."""
-        if self.corpus_data is None or self.track != "scratch":
-            return 0
-        return int(np.isin(data.cell_hashes, self.corpus_data.cell_hashes).sum())
+        return 0 if self.corpus_cells is None else int(np.isin(data.cell_hashes, self.corpus_cells).sum())
 
 
 _LOADED: dict[str, Any] = {}
+
+#: Files beside a checkpoint that was pretrained here: its budget and losses, and the cells it has seen.
+LOG, CELLS = "pretraining.json", "corpus_cells.npy"
 
 
 def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) -> ModelSource:
@@ -122,7 +124,16 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     }
     common = {"readout": readout, **options}
     source = ModelSource(spec, config.track, identity, lambda: None, device=device, precision=config.precision)
-    if config.track == "published":
+    own = Path(node.get("checkpoint") or "") / LOG
+    if config.track == "published" and own.is_file():
+        raise InputError(
+            f"{own.parent} was pretrained here and is no released checkpoint: say track=scratch model.checkpoint=…"
+        )
+    if config.track == "untrained" and node.get("checkpoint"):
+        raise InputError("track=untrained has random weights; leave model.checkpoint= out")
+    if config.track == "published" or node.get("checkpoint"):
+        if config.track == "scratch" and not own.is_file():
+            raise InputError(f"track=scratch: {own.parent} was not made by cellfm-bench pretrain (it has no {LOG})")
         path = find_checkpoint(config, spec)
         files = cls.checkpoint_files(path, node.get("variant"))
         source.checkpoint_sha256 = content_id([[f.name, file_digest(f, cache)] for f in files], 64)
@@ -131,8 +142,12 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
         source.build = lambda: cls.from_checkpoint(path, variant=node.get("variant"), **common).to(
             device, config.precision
         )
+        if config.track == "scratch":
+            source.corpus_cells = np.load(path / CELLS, allow_pickle=False)
+            source.corpus = {**json.loads(own.read_text())["corpus"], "used_for": "pretraining"}
+            source.allow_overlap = bool(config.corpus.get("allow_overlap"))
         return source
-    corpus = source.corpus_data = corpus_of()
+    corpus = corpus_of()
     size = node.get("size") or "tiny"
     source.variant, source.allow_overlap = size, bool(config.corpus.get("allow_overlap"))
     identity |= {"size": size, "seed": config.seed, "corpus": corpus.content_hash}
@@ -151,6 +166,7 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
 
     source.build = fresh
     if config.track == "scratch":
+        source.corpus_cells = corpus.cell_hashes
         training = {key: config.corpus[key] for key in ("tokens", "batch_cells", "learning_rate")}
         identity["training"] = training
         source.corpus |= training
@@ -208,12 +224,12 @@ def pretrained(
         def write(directory: Path) -> None:
             model.save(directory)
             about["checkpoint_sha256"] = sha256_of(path for path in directory.rglob("*") if path.is_file())
-            (directory / "pretraining.json").write_text(json.dumps(about))
+            (directory / LOG).write_text(json.dumps(about))
 
         Cache(config.cache).place(folder, write)
     loaded = cls.from_checkpoint(folder, **options).to(resolve_device(config.device), config.precision)
     loaded.variant = _named_after(loaded.variant, config.model.get("size") or "tiny")
-    loaded.pretraining = json.loads((folder / "pretraining.json").read_text())
+    loaded.pretraining = json.loads((folder / LOG).read_text())
     return loaded
 
 

@@ -1,5 +1,7 @@
 """Pretraining: the same cells for all, a budget in gene tokens, cached, and never on what is evaluated."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -93,3 +95,104 @@ def test_untrained_is_its_own_track(bench, tmp_path):
     assert code == 0, err
     [record] = ResultStore(tmp_path / "results").records()
     assert record.track == "untrained" and record.label == "cellfm · untrained" and not record.flags
+
+
+# -- cellfm-bench pretrain --------------------------------------------------------------------------------------
+
+
+def losses(directory):
+    return json.loads((directory / "pretraining.json").read_text())["losses"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three files, one with its genes in another order and some of its own."""
+    home = tmp_path / "corpus"
+    home.mkdir()
+    for i in range(3):
+        cells = make_cells(n_cells=40, n_genes=60, seed=i)
+        if i == 2:
+            cells = cells[:, ::-1].copy()
+            cells.var_names = [n if k > 3 else f"OWN{k}" for k, n in enumerate(cells.var_names)]
+        cells.write_h5ad(home / f"{i}.h5ad")
+    return home
+
+
+def pretraining(folder, out, *more):
+    given = [f"corpus.path={folder}", f"out={out}", "corpus.tokens=60000", "corpus.batch_cells=8", "save_every=5"]
+    return ["pretrain", "model=cellfm", *given, *more]
+
+
+def test_killed_and_resumed_gives_the_curve_of_an_uninterrupted_run(tmp_path, folder):
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    program = [sys.executable, "-m", "harness"]
+    first = subprocess.Popen([*program, *pretraining(folder, cut)], start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (cut / ".training.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert (cut / ".training.pt").exists() and not (cut / "pretraining.json").exists()
+    done = subprocess.run([*program, *pretraining(folder, cut)], capture_output=True, text=True, check=True)
+    assert "going on from the last checkpoint" in done.stdout
+    subprocess.run([*program, *pretraining(folder, whole)], capture_output=True, check=True)
+    assert len(losses(whole)) > 20
+    np.testing.assert_allclose(losses(cut), losses(whole), atol=1e-6, rtol=1e-6)
+    assert np.mean(losses(whole)[-5:]) < np.mean(losses(whole)[:5])
+    assert not (cut / ".training.pt").exists()
+    from harness.checkpoints import read_safetensors
+
+    a, b = (read_safetensors(d / "model.safetensors") for d in (cut, whole))
+    assert all(torch.allclose(a[key], b[key], atol=1e-6) for key in b)
+
+
+def test_a_checkpoint_of_our_own_is_a_scratch_row(bench, tmp_path, folder):
+    code, _, err = bench(*pretraining(folder, tmp_path / "mine"))
+    assert code == 0, err
+    make_cells(n_cells=60, n_genes=60, seed=0).write_h5ad(tmp_path / "seen.h5ad")
+    make_cells(n_cells=60, n_genes=60, seed=9).write_h5ad(tmp_path / "new.h5ad")
+    row = ("run", "model=cellfm", "task=annotation", "task.heads=[knn]", f"model.checkpoint={tmp_path}/mine")
+    new = (f"dataset.path={tmp_path}/new.h5ad", "dataset.cell_type=cell_type")
+    code, _, err = bench(*row, *new)
+    assert code == 2 and "track=scratch" in err
+    code, _, err = bench(*row, *new, "track=scratch")
+    assert code == 0, err
+    [record] = ResultStore(tmp_path / "results").records()
+    assert record.track == "scratch" and record.provenance.corpus["name"] == "corpus"
+    assert record.label.startswith("cellfm · scratch") and "120 cells" in record.label
+    code, _, err = bench(*row, f"dataset.path={folder}/0.h5ad", "dataset.cell_type=cell_type", "track=scratch")
+    assert code == 2 and "40 of the 40 cells" in err
+    code, _, err = bench(*pretraining(folder, tmp_path / "mine"))
+    assert code == 2 and "finished" in err
+    more = pretraining(folder, tmp_path / "more", f"model.checkpoint={tmp_path}/mine")
+    assert bench(*more)[0] == 0
+    assert losses(tmp_path / "more")[0] < losses(tmp_path / "mine")[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["model=pca"], "baseline"),
+        (["corpus.path=/no/such"], "no such file"),
+        (["save_every=0"], "save_every"),
+        (["model.size=huge"], "huge"),
+    ],
+)
+def test_wrong_pretraining(bench, tmp_path, folder, change, says):
+    keys = {c.split("=")[0] for c in change}
+    given = [a for a in pretraining(folder, tmp_path / "out") if a.split("=")[0] not in keys]
+    code, _, err = bench(*given, *change)
+    assert code == 2 and says in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "out" / "pretraining.json").exists()
+
+
+def test_a_state_of_another_training_is_refused(corpus, tmp_path):
+    model = Toy.from_scratch(corpus.genes, seed=0)
+    pretrain(model, corpus, tokens=5000, batch_cells=8, state=tmp_path / "s.pt", save_every=1)
+    with pytest.raises(InputError, match=r"another pretraining.*tokens=5000 \(now 6000\)"):
+        pretrain(model, corpus, tokens=6000, batch_cells=8, state=tmp_path / "s.pt")

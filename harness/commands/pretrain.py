@@ -1,0 +1,146 @@
+"""cellfm-bench pretrain model=NAME corpus.path=FILE|DIR out=DIR [model.size=tiny|…] [model.checkpoint=PATH]
+
+Train a model by its own objective, from scratch or on from a checkpoint (model.checkpoint=), on one .h5ad or a folder
+of them, streamed from disk in shuffled blocks. out=DIR then holds a checkpoint in the official layout, which the other
+commands read (track=scratch model.checkpoint=DIR), and pretraining.json with the budget and the loss of every step.
+
+  corpus.tokens=N          gene tokens to see (default 1200000)
+  corpus.batch_cells=N     cells per step         corpus.learning_rate=X
+  save_every=N             steps between checkpoints of the training itself (default 200)
+  seed= device= precision=fp32|bf16, and the model's own options
+
+Killed, the same command goes on from the last of these and ends as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.config import RunConfig, complete, compose, key_of
+from harness.corpus import Corpus
+from harness.errors import InputError, NotApplicableError
+from harness.model import ModelAdapter
+from harness.results import atomic_path
+from harness.sources import CELLS, LOG
+
+STATE = ".training.pt"
+
+
+def main(arguments: list[str]) -> int:
+    """Pretrain, write the checkpoint, say where it is."""
+    own: dict[str, str | None] = {"out": None, "save_every": "200"}
+    overrides = []
+    for argument in arguments:
+        if key_of(argument) in own:
+            own[key_of(argument)] = argument.partition("=")[2]
+        else:
+            overrides.append(argument)
+    if not own["out"]:
+        raise InputError("where to? Say out=DIR")
+    if not str(own["save_every"]).isdigit() or int(str(own["save_every"])) < 1:
+        raise InputError(f"save_every={own['save_every']}: expected a whole number of steps")
+    out = Path(own["out"])
+    if (out / LOG).is_file():
+        raise InputError(f"out={out} holds a finished pretraining; say another directory")
+    if not any(key_of(text) == "task" for text in overrides):
+        overrides.append("task=annotation")  # a run's config has a task; pretraining reads nothing of it
+    config = compose(complete(["track=scratch", *overrides]))
+    corpus = open_files(config)
+    model = _model(config, corpus)
+    _train(model, corpus, config, out, int(str(own["save_every"])))
+    return 0
+
+
+def open_files(config: RunConfig) -> Corpus:
+    """The corpus a config names: a file, every .h5ad of a folder, or a registered corpus.
+
+    Raises
+    ------
+    InputError
+        None is named, or the folder holds no .h5ad.
+    """
+    from harness.loading import load_dataset
+    from harness.runner import open_corpus
+
+    path = config.corpus.get("path")
+    if path and Path(path).is_dir():
+        files = sorted(Path(path).glob("*.h5ad"))
+        if not files:
+            raise InputError(f"corpus.path={path} holds no .h5ad")
+        return Corpus([load_dataset(file) for file in files], Path(path).name)
+    if path and not Path(path).is_file():
+        raise InputError(f"corpus.path={path}: no such file or directory")
+    cells = open_corpus(config)
+    return Corpus([cells], cells.name)
+
+
+def _model(config: RunConfig, corpus: Corpus) -> Any:
+    from harness.devices import resolve_device
+    from harness.registry import MODELS
+    from harness.sources import ENGINE_KEYS, check_options
+
+    node = config.model
+    cls = MODELS.get(node["name"])
+    if cls.spec.kind != "foundation":
+        raise InputError(f"{node['name']} is a baseline: there is nothing to pretrain")
+    options = {key: value for key, value in node.items() if key not in ENGINE_KEYS}
+    check_options(cls, options)
+    if node.get("checkpoint"):
+        path = Path(node["checkpoint"]).expanduser()
+        if not path.exists():
+            raise InputError(f"model.checkpoint={path} does not exist")
+        model = cls.from_checkpoint(path, variant=node.get("variant"), readout=node.get("readout"), **options)
+    else:
+        size = node.get("size") or "tiny"
+        model = cls.from_scratch(corpus.genes, size=size, seed=config.seed, readout=node.get("readout"), **options)
+        if len(corpus.parts) > 1 and cls.calibrate is not ModelAdapter.calibrate:
+            raise InputError(f"{cls.spec.name} takes gene statistics of its corpus: join the files into one first")
+        model.calibrate(corpus.parts[0])
+    return model.to(resolve_device(config.device), config.precision)
+
+
+def _train(model: Any, corpus: Corpus, config: RunConfig, out: Path, save_every: int) -> None:
+    from harness.provenance import CostMeter, git_commit, hardware, versions
+    from harness.training import pretrain
+
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {key: config.corpus[key] for key in ("tokens", "batch_cells", "learning_rate")}
+    state = out / STATE
+    print(
+        f"{model.spec.name}: {model.n_params / 1e6:.2f}M parameters, {corpus.n_obs} cells of {len(corpus.parts)} "
+        f"file{'s' if len(corpus.parts) > 1 else ''}, {settings['tokens']} gene tokens"
+        + (", going on from the last checkpoint" if state.is_file() else ""),
+        flush=True,
+    )
+    try:
+        with CostMeter() as cost:
+            log = pretrain(
+                model, corpus, seed=config.seed, progress=True, state=state, save_every=save_every, **settings
+            )
+        model.save(out)
+    except NotApplicableError as error:
+        raise InputError(f"{model.spec.name} cannot be pretrained here: {error}") from None
+    about = {
+        "tokens": log.tokens,
+        "steps": log.steps,
+        "epochs": log.epoch,
+        "seconds": cost.seconds,
+        "tokens_per_s": log.tokens / cost.seconds,
+        "peak_rss_mb": cost.peak_rss_mb,
+        "losses": log.losses,
+        "corpus": {"name": corpus.name, "sha256": corpus.content_hash, "cells": corpus.n_obs, **settings},
+        "config": config.as_dict(),
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    np.save(out / CELLS, corpus.cell_hashes)
+    with atomic_path(out / LOG) as temporary:
+        temporary.write_text(json.dumps(about, indent=1, default=str))
+    state.unlink(missing_ok=True)
+    first, last = sum(log.losses[:10]) / len(log.losses[:10]), sum(log.losses[-10:]) / len(log.losses[-10:])
+    print(f"{out}: {log.steps} steps, loss {first:.4g} -> {last:.4g}, {about['tokens_per_s']:.0f} gene tokens/s")
