@@ -34,7 +34,7 @@ screenshots: demo
 	$(BIN)/python -m reports.screenshot outputs/demo/leaderboard.html reports/screenshots/leaderboard.png
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-group-by=group --benchmark-columns=min,median,max,rounds -o addopts=
 
 clean:
 	rm -rf $(VENV) outputs dist build
