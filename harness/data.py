@@ -87,7 +87,7 @@ class CellData:
         adata, layer = self.adata, self.layer
         if layer in (None, "X"):
             if adata.X is None:
-                raise InputError(f"{self.name} has no X; layers: {', '.join(adata.layers) or 'none'}")
+                raise InputError(f"{self.name} has no X; layers: {', '.join(_layers(adata)) or 'none'}")
             return adata.X, adata.var
         if layer == "raw":
             if adata.raw is None:
@@ -98,7 +98,7 @@ class CellData:
         if layer not in adata.layers:
             raise InputError(
                 f"dataset.layer={layer}: {self.name} has no such layer; it has "
-                f"{', '.join(['X', *(['raw'] if adata.raw is not None else []), *adata.layers])}"
+                f"{', '.join(['X', *(['raw'] if adata.raw is not None else []), *_layers(adata)])}"
             )
         return adata.layers[layer], adata.var
 
@@ -243,6 +243,11 @@ class CellData:
             digest.update(f"\x1e{role}\x1e".encode() + "\x1f".join(self.labels(role).tolist()).encode())
         digest.update(f"\x1econtrol={self.control}".encode())
         return digest.hexdigest()
+
+
+def _layers(adata: Any) -> list[str]:
+    """Names of the layers; anndata 0.13 also counts X as one, called None."""
+    return [name for name in adata.layers if name is not None]
 
 
 def _rows_per_block(matrix: Any, max_nnz: int) -> int:
