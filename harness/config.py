@@ -32,6 +32,7 @@ class RunConfig:
     seed: int
     device: str
     precision: str
+    timeout_s: float | None
     checkpoints: str | None
     results: str
     cache: str
@@ -47,7 +48,7 @@ class RunConfig:
     def where_free(self) -> dict[str, Any]:
         """What names this run without saying where files lie: the identity of a failed cell of a grid."""
         config = self.as_dict()
-        for key in ("checkpoints", "results", "cache", "device"):
+        for key in ("checkpoints", "results", "cache", "device", "timeout_s"):
             config.pop(key)
         config["model"].pop("checkpoint", None)
         return config
@@ -160,6 +161,9 @@ def from_omegaconf(cfg: Any) -> RunConfig:
             raise InputError(f"{key}={value}: expected one of {', '.join(allowed)}")
     if not isinstance(plain["seed"], int):
         raise InputError(f"seed={plain['seed']}: expected a whole number")
+    limit = plain["timeout_s"]
+    if limit is not None and (not isinstance(limit, int | float) or limit <= 0):
+        raise InputError(f"timeout_s={limit}: expected a number of seconds, or null")
     if plain["corpus"]["name"] == "auto" and plain["dataset"].get("default_corpus"):
         auto = compose_group("corpus", "auto")
         asked = {key: value for key, value in plain["corpus"].items() if value != auto[key]}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,14 +133,15 @@ def execute(config: RunConfig, *, command: str = "", progress: bool = True, stri
         known = store.get(planned.run_id)
         if known is not None and store.done(planned.run_id):
             return known
-        record = _run(planned, store, progress)
+        with time_limit(config.timeout_s):
+            record = _run(planned, store, progress)
     except Exception as error:
         if strict and isinstance(error, InputError):
             raise
         record = _without_result(config, planned, error)
     record.provenance.command, record.provenance.started_at = command, started
     store.put(record)
-    if record.status != "failed":
+    if record.run_id != failure_id(config):  # what failed before is answered now
         store.path(failure_id(config)).unlink(missing_ok=True)
     return record
 
@@ -201,6 +206,8 @@ def _without_result(config: RunConfig, planned: Planned | None, error: Exception
     reason = one_line(error)
     if isinstance(error, NotApplicableError):
         status = "not-applicable"
+    elif isinstance(error, RunTimeoutError):
+        status = "timeout"
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         status = "out-of-memory"
     elif not isinstance(error, InputError):
@@ -223,6 +230,32 @@ def _without_result(config: RunConfig, planned: Planned | None, error: Exception
         seed=config.seed,
         provenance=_provenance(config),
     )
+
+
+class RunTimeoutError(Exception):
+    """A run took longer than `timeout_s`."""
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise RunTimeoutError in the block after so many seconds; None: never.
+
+    An alarm, which only the main thread of a Unix process can set: elsewhere a run is not limited.
+    """
+    if not seconds or threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise RunTimeoutError(f"it took longer than timeout_s={seconds:g}")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _failed_label(name: str, track: str, planned: Planned | None) -> str:

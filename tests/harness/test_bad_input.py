@@ -46,6 +46,7 @@ def test_unknown_model_has_a_suggestion(bench, tmp_path, many):
         ("track=publishd", "track=publishd"),
         ("seed=zero", "seed=zero"),
         ("device=gpu", "device=gpu"),
+        ("timeout_s=soon", "timeout_s=soon"),
         ("model.n_componets=3", "n_componets"),
         ("task.heads=[forest]", "forest"),
         ("seed", "not key=value"),

@@ -153,3 +153,17 @@ def test_other_launchers(bench, launcher):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the joblib extra is not installed")
     code, out, _ = bench("run", "-m", "model=pca", "task=annotation", "seed=0,1", f"hydra/launcher={launcher}")
     assert code == 0 and "2 of 2 runs done" in out
+
+
+def test_a_run_that_takes_too_long_is_recorded_and_the_grid_goes_on(bench, tmp_path, monkeypatch):
+    import time
+
+    from harness.registry import MODELS
+
+    monkeypatch.setattr(MODELS.get("hvg"), "fit", lambda self, data, seed=0: time.sleep(30))
+    grid = ("run", "-m", "model=hvg,svm", "task=annotation", "timeout_s=4")
+    code, out, _ = bench(*grid)
+    assert code == 1 and "timeout: it took longer than timeout_s=4" in out
+    assert {r.model: r.status for r in ResultStore(tmp_path / "results").records()} == {"hvg": "timeout", "svm": "ok"}
+    monkeypatch.undo()
+    assert bench("run", "-m", "model=hvg,svm", "task=annotation", "task.heads=[knn]")[0] == 0
