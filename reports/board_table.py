@@ -32,11 +32,12 @@ class Head:
     first: str
     head: str = ""
     hint: str = ""
+    few: bool = False
 
 
 @dataclass(frozen=True)
 class Number:
-    """A cell. `value` sorts, None goes last; `low`, `high`: where the bar starts and ends, in per cent."""
+    """A cell. `value` sorts, None goes last; `bar`, `seeds` and `whisker` are places on the bar, in per cent."""
 
     value: float | None
     text: str
@@ -47,6 +48,7 @@ class Number:
     head: str = ""
     hint: str = ""
     interval: str = ""
+    whisker: tuple[float, float] | None = None
     tied: bool = False
 
 
@@ -76,6 +78,8 @@ class BoardTable:
     costs: list[Head]
     rows: list[Row]
     settings: bool
+    #: Why nothing on this board can be told apart; empty where it can.
+    few: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ def board_table(board: Board, headline: list[Column]) -> BoardTable:
     versions = {(c.metric, c.head): 0 for c in headline}
     for column in headline:
         versions[column.metric, column.head] += 1
+    few = board.families[primary].few if primary in board.families else ""
     heads = []
     for column in headline:
         higher = _direction(board.entries, column)
@@ -146,6 +151,7 @@ def board_table(board: Board, headline: list[Column]) -> BoardTable:
                 "desc" if higher else "asc",
                 column.head,
                 f"{column_title(column)}: {'higher' if higher else 'lower'} is better; version {column.version}",
+                few=not few and column in board.families and board.families[column].few.startswith("too few"),
             )
         )
     return BoardTable(
@@ -155,6 +161,7 @@ def board_table(board: Board, headline: list[Column]) -> BoardTable:
         heads=heads,
         costs=[Head(*_COSTS[name][:3], hint=_COST_HINTS.get(name, "")) for name in costs],
         rows=[_row(board, entry, headline, costs) for entry in board.entries],
+        few=few,
         settings=any(entry.about.setting != "frozen" for entry in board.entries),
     )
 
@@ -204,8 +211,23 @@ def _number(board: Board, entry: Entry, column: Column) -> Number:
         head=column.head,
         hint=_hint(result) + (f"; undefined for {plural(lost, 'seed')}" if lost else ""),
         interval=interval(result),
-        tied=bool(result.tied_with_best),
+        whisker=_whisker(column, result, values),
+        tied=_tied(board, entry, column),
     )
+
+
+def _whisker(column: Column, result: Score, values: list[float]) -> tuple[float, float] | None:
+    """Where the interval starts on the bar, and how long it is."""
+    if result.ci_low is None or result.ci_high is None:
+        return None
+    low, high = (bar(column, end, values) for end in (result.ci_low, result.ci_high))
+    return low, round(high - low, 1)
+
+
+def _tied(board: Board, entry: Entry, column: Column) -> bool:
+    """Whether a row bears the mark of a tie: not the best itself, nor where nothing could be told apart anyway."""
+    family = board.families.get(column)
+    return bool(family and not family.few and board.rank(entry, column) != 1 and family.tied(entry))
 
 
 def interval(result: Score) -> str:
@@ -216,7 +238,8 @@ def interval(result: Score) -> str:
 
 
 def _hint(result: Score) -> str:
-    return "; ".join(f"seed {seed}: {score(value)}" for seed, value in sorted(result.by_seed.items()))
+    seeds = "; ".join(f"seed {seed}: {score(value)}" for seed, value in sorted(result.by_seed.items()))
+    return f"{seeds}; 95 % interval {interval(result)}, {result.covers}" if interval(result) else seeds
 
 
 def bar(column: Column, value: float, values: list[float]) -> float:

@@ -104,17 +104,15 @@ def _place_missing(found: dict[Hashable, Section], record: RunRecord) -> None:
 
 def _scores(runs: list[RunRecord]) -> dict[Column, Score]:
     scores: dict[Column, Score] = {}
-    units: dict[tuple[str, str], set[str]] = {}
     for run in runs:
         for row in run.metrics:
             if row.scope != "overall":
-                units.setdefault((row.name, row.head), set()).add(row.key)
                 continue
             column = Column(row.name, row.head, row.version)
             score = scores.setdefault(column, Score({}, row.higher_is_better))
             score.by_seed[run.seed] = defined(row.value)
-    for column, score in scores.items():
-        score.n_units = len(units.get((column.metric, column.head), ())) or score.n_seeds
+    for score in scores.values():
+        score.n_units = score.n_seeds
     return scores
 
 

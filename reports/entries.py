@@ -29,9 +29,11 @@ class Score:
     by_seed
         Value by seed; None where it is undefined (NaN).
     n_units
-        Per-unit scores (classes, batches, perturbations) of this metric; where a task gives none, the seeds.
-    ci_low, ci_high, tied_with_best, beats_best_baseline
-        Filled by the statistics; None means not computed, and is printed as nothing.
+        Units (classes, batches, perturbations) whose mean this number is; where it has none, the seeds.
+    ci_low, ci_high
+        95 % interval of the mean, filled by `reports.compare.judge`; None where there is none.
+    covers
+        What was sampled to make the interval.
     """
 
     by_seed: dict[int, float | None]
@@ -39,8 +41,7 @@ class Score:
     n_units: int = 0
     ci_low: float | None = None
     ci_high: float | None = None
-    tied_with_best: bool | None = None
-    beats_best_baseline: bool | None = None
+    covers: str = ""
 
     @property
     def values(self) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from reports.figures.umap import Atlas, atlases
 from reports.glance import figure_order, glance
 from reports.provenance import Environment, RunView, environments, run_views
 from reports.ranking import Ranked, columns, own_head
+from reports.standings import Standings, standings
+from reports.verdicts import Recommendation, Verdict, overall, recommendation, verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -58,8 +60,9 @@ class SectionView:
     missing: list[Miss]
     own_heads: bool
     notes: list[tuple[str, str]]
-    #: Sentences about differences and noise: the statistics' place. Nothing is printed while it is empty.
-    verdicts: list[str] = field(default_factory=list)
+    verdicts: list[Verdict]
+    recommendation: Recommendation | None
+    standings: list[Standings]
 
 
 def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, published: bool) -> str:
@@ -95,6 +98,7 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
         banner="" if published else wording.UNRELEASED,
         sections=sections,
         glance=glance(ranked),
+        overall=overall(ranked),
         atlases=atlas_views,
         runs=runs,
         environments=places,
@@ -133,6 +137,9 @@ def _section(number: int, ranked: Ranked, tables: Tables) -> SectionView:
         missing=_misses(section),
         own_heads=bool(own),
         notes=_notes(section),
+        verdicts=verdicts(ranked),
+        recommendation=recommendation(ranked),
+        standings=standings(ranked),
     )
 
 

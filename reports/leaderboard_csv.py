@@ -36,7 +36,7 @@ def to_csv(ranked: Iterable[tuple[Section, list[Board], list[Column]]]) -> str:
     """The table as text.
 
     `track` names the board, so that a baseline has a line in each board it is ranked in. A number that is
-    undefined for every seed has a line without mean and rank. What the statistics have not computed is empty.
+    undefined for every seed has a line without mean and rank. What the statistics cannot say is empty.
     """
     out = StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
@@ -53,7 +53,7 @@ def _lines(section: Section, board: Board, columns: list[Column]) -> Iterator[di
         entries = [entry for entry in board.entries if column in entry.scores]
         entries.sort(key=lambda entry: board.rank(entry, column) or len(entries) + 1)
         for entry in entries:
-            score, about = entry.scores[column], entry.about
+            score, about, family = entry.scores[column], entry.about, board.families.get(column)
             yield {
                 "track": board.track,
                 "task": section.task,
@@ -72,8 +72,8 @@ def _lines(section: Section, board: Board, columns: list[Column]) -> Iterator[di
                 "n_units": score.n_units,
                 "n_seeds": score.n_seeds,
                 "rank": board.rank(entry, column) or "",
-                "tied_with_best": _truth(score.tied_with_best),
-                "beats_best_baseline": _truth(score.beats_best_baseline),
+                "tied_with_best": _truth(family.tied(entry) if family else None),
+                "beats_best_baseline": _truth(family.beats(entry) if family else None),
             }
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from reports.entries import Column, Entry, Section
 from reports.wording import BASELINE, head_order, track_order
+
+if TYPE_CHECKING:
+    from reports.compare import Family
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +26,8 @@ class Board:
     track: str
     entries: list[Entry]
     ranks: dict[tuple[Entry, Column], int] = field(default_factory=dict)
+    #: Who can be told from whom, by column; filled by `reports.compare.judge`.
+    families: dict[Column, Family] = field(default_factory=dict)
 
     def rank(self, entry: Entry, column: Column | None) -> int | None:
         """Rank of an entry by a column; None for a smoke run or a number that is missing."""

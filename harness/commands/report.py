@@ -1,7 +1,7 @@
 """cellfm-bench report [results=DIR] [out=leaderboard.html] [figures=DIR]
 
-The leaderboard of all results of a directory (default outputs/results): one HTML file that needs no network, and
-leaderboard.csv beside it. By default both go beside the results directory.
+The leaderboard of all results of a directory (default outputs/results): one HTML file that needs no network, with
+leaderboard.csv and verdicts.csv (paired differences) beside it. By default they go beside the results directory.
 figures=DIR also draws each task's board as PNG and PDF, for a paper or a slide.
 """
 

@@ -74,7 +74,6 @@ def test_opens_without_error_and_runs_no_label(opened: Any) -> None:
 
 def test_every_figure_has_a_size(opened: Any) -> None:
     code = "nodes => nodes.map(n => [n.className.baseVal, n.clientWidth, n.clientHeight])"
-    code = "nodes => nodes.map(n => [n.className.baseVal, n.clientWidth, n.clientHeight])"
     sizes = opened.eval_on_selector_all("svg", code)
     shown = [size for size in sizes if size[0] != "sign"]
     assert len(shown) > 30
@@ -82,6 +81,20 @@ def test_every_figure_has_a_size(opened: Any) -> None:
     assert tiny == []
     code = "nodes => nodes.every(n => getComputedStyle(n).stroke !== 'none')"
     assert opened.eval_on_selector_all("svg.umap path", code)
+
+
+def test_intervals_lie_on_their_bars(opened: Any) -> None:
+    code = """nodes => nodes.map(n => {
+        const whisker = n.getBoundingClientRect(), bar = n.parentElement.getBoundingClientRect();
+        return [whisker.width, whisker.left - bar.left, bar.right - whisker.right];
+    })"""
+    found = opened.eval_on_selector_all("#s1 table[data-board=scratch] .bar s", code)
+    assert len(found) > 20
+    assert all(width > 0 and left >= -1 and right >= -1 for width, left, right in found)
+    assert opened.locator("#s1 table[data-board=scratch] .tie").count() > 0
+    assert opened.locator("#s2 .flag.few").count() > 0
+    opened.click("#s1 .advice summary")
+    assert opened.locator("#s1 .advice tbody tr:visible").count() > 0
 
 
 def test_click_sorts_by_number_with_the_missing_last(opened: Any) -> None:

@@ -1,0 +1,126 @@
+"""The scores that a metric is made of: what one entry got per unit and seed, as the statistics take it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from harness.results import RunRecord
+from reports.entries import Column, Entry, Section, defined
+from reports.wording import plural
+
+#: What a unit of a scope is called.
+UNITS = {
+    "per-class": ("class", "classes"),
+    "per-batch": ("batch", "batches"),
+    "per-fold": ("fold", "folds"),
+    "per-perturbation": ("perturbation", "perturbations"),
+    "per-drug": ("drug", "drugs"),
+}
+
+#: Units are the parts of a number if their mean is that number.
+_PARTS = 1e-3
+
+#: (data set, split, unit, seed); the unit is empty for an overall score.
+Key = tuple[str, str, str, int]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one entry that a metric is made of: per unit, where it has units, and overall."""
+
+    entry: Entry
+    column: Column
+    overall: dict[Key, float]
+    units: dict[Key, float]
+    scope: str = ""
+
+    @property
+    def mean(self) -> float:
+        """Mean of the data sets' means over seeds."""
+        found: dict[tuple[str, str], list[float]] = {}
+        for key, value in self.overall.items():
+            found.setdefault(key[:2], []).append(value)
+        return fmean(map(fmean, found.values()))
+
+    @property
+    def best(self) -> dict[Key, float]:
+        """The finest scores there are."""
+        return self.units or self.overall
+
+
+def scores(section: Section, entry: Entry, column: Column) -> Scores:
+    """The scores of an entry under a column.
+
+    The units of `macro_f1` are the rows `macro_f1`, or else `f1`, of one scope. They count as its parts only if, run
+    by run, their mean is the overall number: an interval of the one would say nothing of the other.
+    """
+    overall: dict[Key, float] = {}
+    units: dict[Key, float] = {}
+    scope = _scope(entry.runs, column)
+    whole = bool(scope)
+    for run in entry.runs:
+        place = (section.dataset, section.split)
+        for row in run.metrics:
+            same = (row.name, row.head, row.version, row.scope) == (*column, "overall")
+            if same and (value := defined(row.value)) is not None:
+                overall[*place, "", run.seed] = value
+        total = overall.get((*place, "", run.seed))
+        if not scope or total is None:
+            continue
+        parts = {
+            row.key: value
+            for row in run.metrics
+            if (row.name, row.head, row.scope) == (scope[0], column.head, scope[1])
+            and (value := defined(row.value)) is not None
+        }
+        whole &= bool(parts) and abs(fmean(parts.values()) - total) <= _PARTS * max(1.0, abs(total))
+        units |= {(*place, key, run.seed): value for key, value in parts.items()}
+    return Scores(entry, column, overall, units if whole else {}, scope[1] if scope and whole else "")
+
+
+def _scope(runs: list[RunRecord], column: Column) -> tuple[str, str] | None:
+    """Name and scope of the per-unit rows of a column: the scope with most units, if there are several."""
+    for name in dict.fromkeys((column.metric, column.metric.removeprefix("macro_"))):
+        found: dict[str, set[str]] = {}
+        for run in runs:
+            for row in run.metrics:
+                if row.scope != "overall" and (row.name, row.head) == (name, column.head):
+                    found.setdefault(row.scope, set()).add(row.key)
+        if found:
+            return name, max(sorted(found), key=lambda scope: len(found[scope]))
+    return None
+
+
+def covers(cells: Iterable[Key], scope: str) -> str:
+    """What an interval covers: `10 classes x 3 seeds of pbmc68k`."""
+    keys = list(cells)
+    datasets = sorted({key[0] for key in keys})
+    splits, units = {key[:2] for key in keys}, {key[2] for key in keys}
+    parts = [plural(len(datasets), "data set")] if len(datasets) > 1 else []
+    parts += [plural(len(splits), "split")] if len(splits) > len(datasets) else []
+    if scope:
+        nouns = UNITS.get(scope, (scope.removeprefix("per-"), ""))
+        parts.append(plural(len(units) if len(splits) < 2 else len({key[:3] for key in keys}), *nouns))
+    seeds = plural(n_seeds(keys), "seed")
+    where = f" of {datasets[0]}" if len(datasets) == 1 else ""
+    if not parts:
+        return f"{seeds} on the same cells{where}"
+    return f"{' × '.join([*parts, seeds])}{where}"
+
+
+def n_seeds(cells: Iterable[Key]) -> int:
+    """Seeds of some cells."""
+    return len({key[3] for key in cells})
+
+
+def table(members: list[dict[Key, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Cells as a table (n_cells, n_models), or (n_cells,) for one, and their tree (n_cells, 4)."""
+    keys = sorted({key for member in members for key in member})
+    values = np.array([[member.get(key, np.nan) for member in members] for key in keys], dtype=float)
+    tree = [np.unique([key[i] for key in keys], return_inverse=True)[1] for i in range(4)]
+    levels = np.stack(tree, axis=1) if keys else np.zeros((0, 4), dtype=np.int64)
+    return (values[:, 0] if len(members) == 1 and keys else values), levels

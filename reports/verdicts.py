@@ -1,0 +1,239 @@
+"""Families -> sentences: best model against best baseline, what pretraining is worth, which model to take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from reports.compare import Family, Pair, pooled, pretraining
+from reports.entries import Entry
+from reports.figures.figure import column_title, short_names
+from reports.ranking import Ranked
+from reports.statistics import FEWEST, Difference
+from reports.unit_scores import Scores
+from reports.wording import BASELINE, NOTHING, head_title, quantity, score
+
+log = logging.getLogger(__name__)
+
+#: What the rows of a track are; only published ones are released foundation models.
+ROWS = {
+    "published": "released foundation model",
+    "scratch": "model pretrained here",
+    "untrained": "untrained network",
+    BASELINE: "model",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence about one track: what it comes to, and the numbers; `open` marks one that ends in doubt."""
+
+    track: str
+    ruling: str
+    said: str
+    open: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A row that cannot be told from the best, with what it costs and under which licence."""
+
+    entry: Entry
+    name: str
+    score: str
+    speed: str
+    params: str
+    memory: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Choices, the cheapest first, and the best they cannot be told from; `why` there are none."""
+
+    choices: list[Choice]
+    metric: str = ""
+    best: str = ""
+    why: str = ""
+
+
+def verdicts(ranked: Ranked) -> list[Verdict]:
+    """The sentences of a section: one per board, and one about pretraining where both tracks were run."""
+    if not ranked.headline:
+        return []
+    first = ranked.headline[0]
+    found = [against_baseline(board.track, board.families[first]) for board in ranked.boards if first in board.families]
+    return found + _worth(pretraining(ranked, first), column_title(first))
+
+
+def overall(ranked: list[Ranked]) -> list[tuple[Ranked, Family, Verdict]]:
+    """Tasks with several data sets or splits: one sentence over all of them per track."""
+    tasks: dict[str, list[Ranked]] = {}
+    for each in ranked:
+        if each.headline:
+            tasks.setdefault(each.task.name, []).append(each)
+    found = []
+    for group in tasks.values():
+        places = {(each.section.dataset, each.section.split) for each in group}
+        if len(group) < 2 or len(places) < len(group):
+            continue
+        for board in group[0].boards:
+            family = pooled(group, board.track, group[0].headline[0])
+            if family is not None:
+                found.append((group[0], family, against_baseline(board.track, family)))
+    return found
+
+
+def against_baseline(track: str, family: Family) -> Verdict:
+    """The best model of a track against the best baseline."""
+    noun = ROWS.get(track, f"{track} model")
+    title = column_title(family.column)
+    names = short_names([m.entry for m in family.members])
+    model, baseline = family.best(baselines=False), family.best(baselines=True)
+    if model is None:
+        best = f" The best baseline is {named(family, baseline, names)}." if baseline else ""
+        return Verdict(track, "No model to judge", f"No {noun} has a number by {title}.{best}", True)
+    if baseline is None:
+        said = f"By {title} the best {noun} is {named(family, model, names)}; no baseline has this number."
+        return Verdict(track, "No baseline to beat", said, True)
+    said = f"By {title} the best {noun}, {named(family, model, names)}"
+    said += f", minus the best baseline, {named(family, baseline, names)}"
+    gain = family.gain(model.entry, baseline.entry)
+    if gain is None:
+        return Verdict(track, "Nothing can be said", f"{said}: no unit or seed is common to both.", True)
+    pair = family.pairs[frozenset((model.entry, baseline.entry))]
+    return Verdict(track, _ruling(family, model, gain), f"{said}: {evidence(gain, pair)}.", gain.tied is not False)
+
+
+def evidence(gain: Difference, pair: Pair) -> str:
+    """`-0.080, 95 % interval [-0.2, 0.1], p = 0.062 (...); 10 classes x 3 seeds of pbmc68k`."""
+    parts = [signed(gain.estimate)]
+    parts.append(f"95 % interval {bracket(gain)}" if gain.low is not None else "no interval")
+    if gain.p is not None:
+        parts.append(f"p {p_value(gain.p)} ({gain.test})")
+    return f"{', '.join(parts)}; {pair.covers}"
+
+
+def _ruling(family: Family, model: Scores, gain: Difference) -> str:
+    if gain.tied is None or family.few:
+        return "Too few to tell"
+    if gain.tied:
+        return "No difference can be told"
+    return "The model beats the baselines" if family.beats(model.entry) else "The baseline is better"
+
+
+def _worth(pairs: list[Pair], title: str) -> list[Verdict]:
+    found = []
+    for track in dict.fromkeys(pair.a.entry.track for pair in pairs):
+        chosen = [pair for pair in pairs if pair.a.entry.track == track]
+        names = short_names([pair.a.entry for pair in chosen])
+        each = "; ".join(
+            f"{names[pair.a.entry]} {signed(pair.difference.estimate)}"
+            + (f" {bracket(pair.difference)}" if pair.difference.low is not None else "")
+            for pair in chosen
+        )
+        told = [names[pair.a.entry] for pair in chosen if pair.difference.tied is False]
+        few = all(pair.n_units < FEWEST for pair in chosen)
+        ruling = f"Pretraining changes {', '.join(told)}" if told else "What pretraining is worth cannot be told from 0"
+        said = f"{track.capitalize()} minus untrained, {title}: {each}; {chosen[0].covers}."
+        found.append(Verdict(track, "Too few to tell what pretraining is worth" if few else ruling, said, not told))
+    return found
+
+
+def recommendation(ranked: Ranked) -> Recommendation | None:
+    """The cheapest rows of the first board that cannot be told from the best of all; untrained ones aside."""
+    board = next((b for b in ranked.boards if b.track != "untrained"), None)
+    if board is None or not ranked.headline or not board.families[ranked.headline[0]].members:
+        return None
+    family = board.families[ranked.headline[0]]
+    best = family.best()
+    title = column_title(family.column)
+    if family.few or best is None:
+        return Recommendation([], why=f"No recommendation by {title}: {family.few or 'no row has a number'}.")
+    gains = {m.entry: family.gain(m.entry, best.entry) for m in family.members}
+    alike = [m for m in family.members if m is best or ((gain := gains[m.entry]) is not None and gain.tied)]
+    alike.sort(key=lambda m: price(m.entry))
+    names = short_names([m.entry for m in family.members])
+    return Recommendation([_choice(m) for m in alike], title, named(family, best, names))
+
+
+def price(entry: Entry) -> tuple[float, float, str]:
+    """What sorts the cheapest first: parameters (a baseline has none), then cells per second."""
+    params = entry.cost("n_params")
+    size = params if params is not None else 0.0 if entry.track == BASELINE else float("inf")
+    return size, -(entry.cost("cells_per_s") or 0.0), entry.label
+
+
+def _choice(member: Scores) -> Choice:
+    entry = member.entry
+    params = entry.cost("n_params")
+    return Choice(
+        entry,
+        entry.label,
+        score(member.mean),
+        quantity(entry.cost("cells_per_s")),
+        "none" if params in (None, 0) and entry.track == BASELINE else quantity(params),
+        quantity(entry.cost("peak_rss_mb")),
+        licence(entry.about.model, entry.track),
+    )
+
+
+@lru_cache
+def licence(model: str, track: str) -> str:
+    """Licence as the model card states it. Weights count only where released ones were run."""
+    from harness.registry import MODELS
+
+    try:
+        spec = MODELS.get(model).spec
+        parts = [f"code {spec.code_licence or 'none stated'}"]
+        if track == "published":
+            parts.append(f"weights {spec.weights_licence or 'none stated'}")
+            use = {True: "allowed", False: "not allowed", None: "unknown"}[spec.commercial_use]
+            parts.append(f"commercial use {use}")
+    except Exception as error:  # a plugin may fail in any way, and the records are still good
+        log.debug("model %s is not known here: %s", model, error)
+        return "not known here"
+    return ", ".join(parts)
+
+
+def named(family: Family, member: Scores, names: dict[Entry, str]) -> str:
+    """`SVM on expression (SVM head, 0.692)`."""
+    head = f"{head_title(member.column.head)} head, " if member.column != family.column else ""
+    return f"{names[member.entry]} ({head}{score(member.mean)})"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign."""
+    return ("+" if value > 0 else "") + score(value)
+
+
+def bracket(interval: Difference) -> str:
+    """`[0.012, 0.034]`."""
+    return f"[{score(interval.low)}, {score(interval.high)}]"
+
+
+def p_value(value: float | None) -> str:
+    """A p value to three decimals."""
+    if value is None:
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def pairs_of(ranked: Iterable[Ranked]) -> Iterable[tuple[str, str, str, Family | None, list[Pair]]]:
+    """Every comparison there is: track, task, data set, its family, its pairs; `all` where data sets are pooled."""
+    ranked = list(ranked)
+    for each in ranked:
+        section = each.section
+        for column in each.headline:
+            for board in each.boards:
+                family = board.families.get(column)
+                if family and family.pairs:
+                    yield board.track, section.task, section.dataset, family, list(family.pairs.values())
+            worth = pretraining(each, column)
+            for track in dict.fromkeys(pair.a.entry.track for pair in worth):
+                chosen = [pair for pair in worth if pair.a.entry.track == track]
+                yield f"{track} - untrained", section.task, section.dataset, None, chosen
+    for first, family, verdict in overall(ranked):
+        yield verdict.track, first.task.name, "all", family, list(family.pairs.values())
