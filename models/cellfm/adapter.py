@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneMatch, GeneTable
 from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
 from harness.registry import register_model
 from harness.tokens import CellOutput, TokenBatch
-from models.cellfm import gene_names, release
+from models.cellfm import gene_names, mindspore_backend, release
 from models.cellfm.config import CellFMConfig
 from models.cellfm.tokenizer import tokenize
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from models.cellfm.mindspore_backend import MindSporeNetwork
     from models.cellfm.torch_network import CellFMNetwork
+
+#: What computes the network.
+BACKENDS = ("torch", "mindspore")
 
 
 @register_model("cellfm")
@@ -40,6 +44,8 @@ class CellFM(ModelAdapter):
         Name of the weights or of the size.
     readout
         `cls` (official) or `mean`, the mean over the cell's gene vectors.
+    backend
+        `torch` or `mindspore`: what computes the network. MindSpore embeds; it does not train here.
     """
 
     spec = ModelSpec(
@@ -60,7 +66,7 @@ class CellFM(ModelAdapter):
         *(f"attn.{name}_proj" for name in "qkvuo"),
         *(f"ffn.{name}_proj" for name in "uvo"),
     )
-    network: CellFMNetwork
+    network: CellFMNetwork | MindSporeNetwork
 
     def __init__(
         self,
@@ -70,10 +76,16 @@ class CellFM(ModelAdapter):
         aliases: Mapping[str, str] | None = None,
         variant: str = "",
         readout: str | None = None,
+        backend: str = "torch",
     ):
         if readout not in (None, *self.spec.readouts):
             raise InputError(f"model.readout={readout}: CellFM has {' and '.join(self.spec.readouts)}")
+        _check_backend(backend)
         self.network, self.config = network.requires_grad_(False).eval(), network.config
+        self.backend = backend
+        if backend == "mindspore":
+            self.network = mindspore_backend.MindSporeNetwork(network)
+            self.lora_targets = ()
         self.symbols, self.aliases = symbols, dict(aliases or {})
         unused = np.full(self.config.rows - 1 - len(symbols), "")
         self.token_names = np.concatenate([[""], symbols, unused]).astype(np.str_)
@@ -106,7 +118,7 @@ class CellFM(ModelAdapter):
         readout
             `cls` or `mean`.
         backend
-            `torch`.
+            `torch` or `mindspore`.
         heads, max_genes, dropout
             None: from the config.json beside the weights, else as published (heads of width 32, 2,048 genes).
 
@@ -131,7 +143,8 @@ class CellFM(ModelAdapter):
         # What belongs to no part of this network (optimiser state, ST tokens) is not needed.
         load_state(network, state, weights, ignore=lambda name: name.split(".")[0] not in parts)
         name = release.published_name(weights.name) or declared.get("variant") or variant or weights.stem
-        return cls(network, symbols, aliases=release.find_aliases(weights, declared), variant=name, readout=readout)
+        aliases = release.find_aliases(weights, declared)
+        return cls(network, symbols, aliases=aliases, variant=name, readout=readout, backend=backend)
 
     @classmethod
     def checkpoint_files(cls, path: Path, variant: str | None = None) -> list[Path]:
@@ -178,8 +191,8 @@ class CellFM(ModelAdapter):
         symbols = np.asarray([name for name in dict.fromkeys(gene_names.symbols_of(table).tolist()) if name], np.str_)
         options = _given(heads=heads, max_genes=max_genes, dropout=dropout)
         config = CellFMConfig.of_size(size, len(symbols), **options)
-        generator = torch.Generator().manual_seed(seed)
-        return cls(CellFMNetwork.allocate(config).initialise(generator), symbols, variant=size, readout=readout)
+        network = CellFMNetwork.allocate(config).initialise(torch.Generator().manual_seed(seed))
+        return cls(network, symbols, variant=size, readout=readout, backend=backend)
 
     def save(self, directory: Path, *, form: str = "safetensors") -> None:
         """Write weights, config.json and gene tables that `from_checkpoint` reads back.
@@ -205,6 +218,12 @@ class CellFM(ModelAdapter):
         }
         (directory / "config.json").write_text(json.dumps({weights.name: entry}, indent=1) + "\n")
 
+    def to(self, device: Any, precision: str = "fp32") -> Self:
+        """Move the network to a device. MindSpore computes in float32; other precisions are refused there."""
+        if self.backend == "mindspore" and precision != "fp32":
+            raise InputError(f"precision={precision}: model.backend=mindspore computes in fp32")
+        return super().to(device, precision)
+
     # -- what it does ---------------------------------------------------------------------------------
 
     def match_genes(self, genes: GeneTable | GeneMatch | Sequence[str]) -> GeneMatch:
@@ -224,7 +243,7 @@ class CellFM(ModelAdapter):
 
     def forward(self, batch: TokenBatch) -> CellOutput:
         """Cell vectors by the read-out, and the genes' contextual vectors. See `ModelAdapter`."""
-        batch = batch.tensors(self.device)
+        batch = batch.tensors(self.device if self.backend == "torch" else "cpu")
         cell, genes = self.network.embed(batch.gene_ids, batch.values, batch.mask)
         genes = genes.masked_fill(~batch.mask[..., None], 0)
         if self.readout == "mean":
@@ -244,6 +263,8 @@ class CellFM(ModelAdapter):
         """
         from models.cellfm.objective import draw_masks, masked_losses
 
+        if self.backend != "torch":
+            raise NotApplicableError(mindspore_backend.NOT_TRAINED)
         batch = batch.tensors(self.device)
         visible, counted = draw_masks(batch.mask, generator)
         terms = masked_losses(self.network, batch.gene_ids, batch.values, batch.mask, visible, counted)
@@ -251,8 +272,10 @@ class CellFM(ModelAdapter):
 
 
 def _check_backend(backend: str) -> None:
-    if backend != "torch":
-        raise InputError(f"model.backend={backend}: CellFM runs on torch here")
+    if backend not in BACKENDS:
+        raise InputError(f"model.backend={backend}: CellFM runs on {' or '.join(BACKENDS)}")
+    if backend == "mindspore":
+        mindspore_backend.check_installed()
 
 
 def _given(**options: Any) -> dict[str, Any]:

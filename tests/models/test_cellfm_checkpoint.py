@@ -362,3 +362,13 @@ def test_importing_the_adapter_is_light():
     root = Path(release.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_mindspore_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mindspore", None)
+    for make in (
+        lambda: CellFM.from_checkpoint(CHECKPOINT, variant="80m", backend="mindspore"),
+        lambda: CellFM.from_scratch(GeneTable.from_names(["A", "B"]), backend="mindspore"),
+    ):
+        with pytest.raises(InputError, match=r"pip install 'cellfm-bench\[mindspore\]'"):
+            make()

@@ -1,0 +1,163 @@
+"""The MindSpore network in the place of the torch one: tensors in, tensors out, and nothing to train by torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Self
+
+from harness.errors import InputError, NotApplicableError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.cellfm.mindspore_network import LayerwiseEmbedding
+    from models.cellfm.torch_network import CellFMNetwork
+
+#: The engine's name of a device -> MindSpore's.
+TARGETS = {"cpu": "CPU", "cuda": "GPU", "npu": "Ascend"}
+NOT_TRAINED = "CellFM with model.backend=mindspore embeds only; the engine trains it with model.backend=torch"
+
+
+def check_installed() -> None:
+    """Refuse the backend where MindSpore is missing.
+
+    Raises
+    ------
+    InputError
+        With the command that installs it.
+    """
+    if find_spec("mindspore") is None:
+        raise InputError(
+            "model.backend=mindspore: MindSpore is not installed here. Install it: pip install "
+            "'cellfm-bench[mindspore]' (Python 3.11 or 3.12), or leave model.backend=torch"
+        )
+
+
+def resolve_device(wanted: str) -> str:
+    """`auto` -> the best there is; anything else as it is, if MindSpore reaches it.
+
+    Parameters
+    ----------
+    wanted
+        `auto`, `cpu`, `cuda`, `npu`, or with an index, `npu:1`.
+
+    Raises
+    ------
+    InputError
+        Unknown, or this MindSpore does not reach it.
+    """
+    import mindspore as ms
+
+    def reached(kind: str) -> bool:
+        # Asking for what is not there makes MindSpore log, so the CPU is not asked for.
+        return kind == "cpu" or bool(ms.hal.is_available(TARGETS[kind]))
+
+    if wanted == "auto":
+        return next(kind for kind in ("npu", "cuda", "cpu") if reached(kind))
+    kind, colon, index = wanted.partition(":")
+    if kind not in TARGETS or (colon and not index.isdecimal()):
+        raise InputError(f"device={wanted}: model.backend=mindspore runs on auto, {', '.join(TARGETS)}")
+    if not reached(kind):
+        raise InputError(f"device={wanted}: MindSpore {ms.__version__} reaches no {TARGETS[kind]} here; use device=cpu")
+    return wanted
+
+
+def select_device(device: str) -> None:
+    """Put MindSpore into GRAPH mode on a device, for the whole process."""
+    import mindspore as ms
+
+    kind, _, index = device.partition(":")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    if index and kind != "cpu":
+        ms.set_device(TARGETS[kind], int(index))
+    else:
+        ms.set_device(TARGETS[kind])
+
+
+class MindSporeNetwork:
+    """What the adapter and the engine use of a network, computed by MindSpore.
+
+    Weights come from the torch network, which has read or initialised them, and are shown as its tensors. The
+    graphs are built at the first pass, on the device chosen by then.
+
+    Parameters
+    ----------
+    network
+        With its parameters set; it is not changed.
+    """
+
+    def __init__(self, network: CellFMNetwork):
+        self.config = network.config
+        self._weights = network
+        self._device = "cpu"
+        self._embedding: LayerwiseEmbedding | None = None
+
+    # -- the network as the engine handles it ---------------------------------------------------------
+
+    @property
+    def gene_emb(self) -> Tensor:
+        """Static gene embeddings (rows, d)."""
+        return self._weights.gene_emb
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The parameters, to be counted."""
+        return self._weights.parameters()
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """The same with their names."""
+        return self._weights.named_parameters()
+
+    def named_modules(self) -> Iterator[tuple[str, Any]]:
+        """None: there is no torch module to hook into, wrap or train."""
+        return iter(())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Name -> tensor, to be saved."""
+        return self._weights.state_dict()
+
+    def to(self, device: Any) -> Self:
+        """Choose the device. Raises InputError where MindSpore does not reach it."""
+        resolved = resolve_device(str(device))
+        if resolved != self._device:
+            self._device, self._embedding = resolved, None
+        return self
+
+    def eval(self) -> Self:
+        """It always is in eval mode."""
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """The engine trains with torch."""
+        if mode:
+            raise NotApplicableError(NOT_TRAINED)
+        return self
+
+    def requires_grad_(self, wanted: bool = True) -> Self:
+        """No gradient reaches torch from here."""
+        return self.train(wanted)
+
+    # -- what it computes -----------------------------------------------------------------------------
+
+    def embed(self, ids: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As `torch_network.CellFMNetwork.embed`, with tensors of the CPU.
+
+        Raises NotApplicableError where a gradient of the parameters is wanted, rather than give none.
+        """
+        import mindspore as ms
+        import torch
+
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()):
+            raise NotApplicableError(NOT_TRAINED)
+        parts = (ms.Tensor(part.cpu().numpy()) for part in (ids.int(), values, mask))
+        cell, genes = self._on_device()(*parts)
+        return torch.from_numpy(cell), torch.from_numpy(genes)
+
+    def _on_device(self) -> LayerwiseEmbedding:
+        if self._embedding is None:
+            from models.cellfm.mindspore_network import CellFMNetwork, LayerwiseEmbedding
+
+            select_device(self._device)
+            state = {name: tensor.numpy() for name, tensor in self._weights.state_dict().items()}
+            self._embedding = LayerwiseEmbedding(CellFMNetwork.of_state(self.config, state))
+        return self._embedding
