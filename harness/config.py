@@ -143,6 +143,12 @@ def compose(overrides: Sequence[str]) -> RunConfig:
         GlobalHydra.instance().hydra = previous
 
 
+def compose_without_task(overrides: Sequence[str]) -> RunConfig:
+    """The configuration of a command that reads nothing of the task: any one stands in its place."""
+    named = any(key_of(text) == "task" for text in overrides)
+    return compose(complete([*overrides, *([] if named else [f"task={TASKS.names()[0]}"])]))
+
+
 def from_omegaconf(cfg: Any) -> RunConfig:
     """A `RunConfig` of a composed Hydra config, the data set's default corpus filled in."""
     from omegaconf import OmegaConf

@@ -46,7 +46,7 @@ def embed_cells(
     """
     result = np.empty((data.n_obs, model.embedding_size), np.float32) if out is None else out
     empty = 0
-    for rows, batch in _token_blocks(model, data, seed, progress, block_nnz):
+    for rows, batch in _token_blocks(model, data, checked_match(model, data), seed, progress, block_nnz):
         block = np.full((len(batch), model.embedding_size), np.nan, np.float32)
         for index, output in _forward(model, batch, batch_tokens):
             block[index] = _numpy(output.cell)
@@ -85,7 +85,7 @@ def embed_tokens(
     vectors: list[np.ndarray] = []
     columns: list[np.ndarray] = []
     sizes: list[np.ndarray] = []
-    for _, batch in _token_blocks(model, data, seed, progress, None):
+    for _, batch in _token_blocks(model, data, match, seed, progress, None):
         cells: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for index, output in _forward(model, batch, batch_tokens):
             if output.tokens is None:
@@ -139,9 +139,8 @@ def checked_match(model: ModelAdapter, data: CellData) -> GeneMatch:
 
 
 def _token_blocks(
-    model: ModelAdapter, data: CellData, seed: int, progress: bool, block_nnz: int | None
+    model: ModelAdapter, data: CellData, match: GeneMatch, seed: int, progress: bool, block_nnz: int | None
 ) -> Iterator[tuple[slice, TokenBatch]]:
-    match = checked_match(model, data)
     meter = CoverageMeter(model.spec.name, match, vocabulary=model.vocabulary)
     blocks = data.blocks(block_nnz) if block_nnz else data.blocks()
     for rows, counts in track(

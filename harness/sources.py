@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,6 @@ class ModelSource:
     identity: dict[str, Any]
     build: Callable[[], Any]
     variant: str = ""
-    readout: str = ""
     device: str = "cpu"
     precision: str = "fp32"
     checkpoint_sha256: str | None = None
@@ -61,7 +60,6 @@ class ModelSource:
     #: Hashes of the cells it was pretrained on here.
     corpus_cells: np.ndarray | None = None
     allow_overlap: bool = False
-    flags: list[str] = field(default_factory=list)
 
     @cached_property
     def model(self) -> Any:
@@ -101,8 +99,7 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     node = config.model
     cls = MODELS.get(node["name"])
     spec: ModelSpec = cls.spec
-    options = {key: value for key, value in node.items() if key not in ENGINE_KEYS}
-    check_options(cls, options)
+    options = options_of(cls, node)
     readout = node.get("readout")
     if readout and readout not in spec.readouts:
         raise InputError(f"model.readout={readout}: {spec.name} has {', '.join(spec.readouts)}")
@@ -175,6 +172,13 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     return source
 
 
+def options_of(cls: Any, node: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's own options in its node of the config; InputError for one it does not take."""
+    options = {key: value for key, value in node.items() if key not in ENGINE_KEYS}
+    check_options(cls, options)
+    return options
+
+
 def check_options(cls: Any, options: Mapping[str, Any]) -> None:
     """Refuse options that neither way of making the model takes.
 
@@ -236,12 +240,6 @@ def pretrained(
 def _named_after(variant: str, size: str) -> str:
     """The size, and what a model adds to it (`tiny, learned gene table`)."""
     return variant if variant.startswith(f"{size},") else size
-
-
-def _by_content(options: Mapping[str, Any], cache: Cache) -> dict[str, Any]:
-    """Options with the files they name replaced by their content: a number does not depend on a path."""
-    files = {key: Path(value) for key, value in options.items() if isinstance(value, str) and Path(value).is_file()}
-    return {**options, **{key: file_digest(path, cache) for key, path in files.items()}}
 
 
 def find_checkpoint(config: RunConfig, spec: ModelSpec) -> Path:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.config import complete, compose, key_of
+from harness.config import compose_without_task, key_of
 from harness.errors import InputError, NotApplicableError
 from harness.model import ModelAdapter
 
@@ -53,9 +53,7 @@ def main(arguments: list[str]) -> int:
     from harness.runner import open_corpus, open_data
     from harness.sources import resolve
 
-    if not any(key_of(text) == "task" for text in overrides):
-        overrides.append("task=annotation")  # a run's config has a task; embedding reads nothing of it
-    config = compose(complete(overrides))
+    config = compose_without_task(overrides)
     data = open_data(config.dataset)
     source = resolve(config, Cache(config.cache), lambda: open_corpus(config))
     if source.spec.kind == "predictor":

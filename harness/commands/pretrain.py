@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.config import RunConfig, complete, compose, key_of
+from harness.config import RunConfig, compose_without_task, key_of
 from harness.corpus import Corpus
 from harness.errors import InputError, NotApplicableError
 from harness.model import ModelAdapter
@@ -46,9 +46,7 @@ def main(arguments: list[str]) -> int:
     out = Path(own["out"])
     if (out / LOG).is_file():
         raise InputError(f"out={out} holds a finished pretraining; say another directory")
-    if not any(key_of(text) == "task" for text in overrides):
-        overrides.append("task=annotation")  # a run's config has a task; pretraining reads nothing of it
-    config = compose(complete(["track=scratch", *overrides]))
+    config = compose_without_task(["track=scratch", *overrides])
     corpus = open_files(config)
     model = _model(config, corpus)
     _train(model, corpus, config, out, int(str(own["save_every"])))
@@ -81,18 +79,15 @@ def open_files(config: RunConfig) -> Corpus:
 def _model(config: RunConfig, corpus: Corpus) -> Any:
     from harness.devices import resolve_device
     from harness.registry import MODELS
-    from harness.sources import ENGINE_KEYS, check_options
+    from harness.sources import find_checkpoint, options_of
 
     node = config.model
     cls = MODELS.get(node["name"])
     if cls.spec.kind != "foundation":
         raise InputError(f"{node['name']} is a baseline: there is nothing to pretrain")
-    options = {key: value for key, value in node.items() if key not in ENGINE_KEYS}
-    check_options(cls, options)
+    options = options_of(cls, node)
     if node.get("checkpoint"):
-        path = Path(node["checkpoint"]).expanduser()
-        if not path.exists():
-            raise InputError(f"model.checkpoint={path} does not exist")
+        path = find_checkpoint(config, cls.spec)
         model = cls.from_checkpoint(path, variant=node.get("variant"), readout=node.get("readout"), **options)
     else:
         size = node.get("size") or "tiny"

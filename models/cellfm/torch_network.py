@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.networks import empty
 from models.cellfm.config import CellFMConfig
 
 LEAKY_SLOPE = 0.2  # MindSpore's default, not torch's
@@ -191,9 +192,7 @@ class CellFMNetwork(nn.Module):
     @classmethod
     def allocate(cls, config: CellFMConfig) -> Self:
         """A network whose tensors are not yet set: load a state or call `initialise`."""
-        with torch.device("meta"):
-            network = cls(config)
-        return network.to_empty(device="cpu").requires_grad_(False).eval()
+        return empty(lambda: cls(config)).requires_grad_(False).eval()
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> Self:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import InputError
+from harness.networks import empty
 
 ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
 
@@ -196,9 +197,7 @@ class MaskedGeneModel(nn.Module):
     @classmethod
     def empty(cls, config: BertConfig, head: bool = True) -> Self:
         """In eval mode, parameters frozen and uninitialised; nothing is drawn from a random generator."""
-        with torch.device("meta"):
-            network = cls(config, head)
-        return network.to_empty(device="cpu").eval().requires_grad_(False)
+        return empty(lambda: cls(config, head)).eval().requires_grad_(False)
 
     @property
     def word(self) -> Tensor:

@@ -12,6 +12,7 @@ from harness.checkpoints import LoadReport, load_state
 from harness.errors import InputError
 from harness.genes import GeneMatch, GeneTable
 from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.networks import empty, seeded
 from harness.registry import register_model
 from harness.tokens import CellOutput, TokenBatch
 from models.scfoundation import release, tokenizer
@@ -144,7 +145,7 @@ class ScFoundation(ModelAdapter):
         static = None
         if variant is None and key != GENE and GENE in submodels:
             static = release.read_static(submodels[GENE], len(symbols), f"{files.weights} [{GENE}]")
-        network = _blank(Network, sizes)
+        network = empty(lambda: Network(sizes))
         report = load_state(network, state, Path(source))
         model = cls(network, symbols, config, options, variant=key, submodel=key, static=static)
         model.load_report = report
@@ -176,8 +177,6 @@ class ScFoundation(ModelAdapter):
         InputError
             Unknown size or option, or genes without symbols.
         """
-        import torch
-
         from models.scfoundation.network import Network
 
         options = Options(readout, target, input_type, bulk_depth, context)
@@ -196,10 +195,7 @@ class ScFoundation(ModelAdapter):
             encoder=Stack("transformer", *encoder),
             decoder=Stack("performer", *decoder, performer_features(decoder[-1])),
         )
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed, which would also seed every GPU and leave it so.
-            torch.default_generator.manual_seed(seed)
-            network = Network(sizes)
+        network = seeded(lambda: Network(sizes), seed)
         return cls(network, symbols, official_config(sizes), options, variant=size)
 
     def save(self, directory: Path) -> None:
@@ -350,11 +346,3 @@ class ScFoundation(ModelAdapter):
         if batch.values is None:
             raise InputError("scFoundation reads a value beside each gene: TokenBatch.values is missing")
         return batch.tensors(self.device if device is None else device)
-
-
-def _blank(network: Any, sizes: Sizes) -> Any:
-    """A network whose memory is not initialised: no random number is drawn for weights about to be read."""
-    import torch
-
-    with torch.device("meta"):
-        return network(sizes).to_empty(device="cpu")

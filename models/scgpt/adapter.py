@@ -12,6 +12,7 @@ from harness.checkpoints import LoadReport, load_state
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneMatch, GeneTable
 from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.networks import empty, seeded
 from harness.registry import register_model
 from harness.tokens import CellOutput, TokenBatch
 from models.scgpt import release
@@ -129,6 +130,8 @@ class ScGPT(ModelAdapter):
         InputError
             Files missing, damaged, ambiguous or at odds with each other, or weights that match in part.
         """
+        from models.scgpt.network import Network
+
         _checked_readout(readout)
         files = release.locate(path, variant)
         args = release.read_args(files.args)
@@ -136,7 +139,7 @@ class ScGPT(ModelAdapter):
         state = release.read_weights(files.weights)
         release.check_sizes(state, args, len(tokens), files)
         flag = any(key.startswith("flag_encoder.") for key in state)
-        network = _blank_network(args, len(tokens), flag=flag)
+        network = empty(lambda: Network(_network_sizes(args, len(tokens), flag)))
         report = load_state(network, state, files.weights, ignore=lambda key: key.startswith(UNUSED_HEADS))
         name = variant or files.weights.resolve().parent.name
         model = cls(network, tokens, args, variant=name, readout=readout, max_length=max_length)
@@ -166,8 +169,6 @@ class ScGPT(ModelAdapter):
         InputError
             Unknown size, or genes without symbols.
         """
-        import torch
-
         from models.scgpt.network import Network
 
         if size not in SIZES:
@@ -181,10 +182,7 @@ class ScGPT(ModelAdapter):
                 "that holds them: dataset.gene_ids=COLUMN"
             )
         tokens = np.asarray([*symbols, *special], np.str_)
-        with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed, which would also seed every GPU and leave it so.
-            torch.default_generator.manual_seed(seed)
-            network = Network(_network_sizes(args, len(tokens)))
+        network = seeded(lambda: Network(_network_sizes(args, len(tokens))), seed)
         return cls(network, tokens, args, variant=size, readout=readout, max_length=max_length)
 
     def save(self, directory: Path) -> None:
@@ -263,14 +261,3 @@ def _network_sizes(args: Mapping[str, Any], n_tokens: int, flag: bool = True) ->
         dropout=float(args.get("dropout", 0.0)),
         flag=flag,
     )
-
-
-def _blank_network(args: Mapping[str, Any], n_tokens: int, *, flag: bool) -> Any:
-    """A network whose memory is not initialised: no random number is drawn for weights about to be read."""
-    import torch
-
-    from models.scgpt.network import Network
-
-    with torch.device("meta"):
-        network = Network(_network_sizes(args, n_tokens, flag))
-    return network.to_empty(device="cpu")

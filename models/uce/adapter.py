@@ -14,6 +14,7 @@ from harness.checkpoints import LoadReport, load_state
 from harness.errors import InputError
 from harness.genes import GeneMatch, GeneTable
 from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.networks import empty
 from harness.registry import register_model
 from harness.tokens import CellOutput, TokenBatch
 from models.uce import release, tables
@@ -141,8 +142,6 @@ class UCE(ModelAdapter):
         InputError
             Files missing, damaged, ambiguous or at odds with each other, or weights that match in part.
         """
-        import torch
-
         from models.uce.network import Network
 
         _checked(readout, gene_vectors)
@@ -158,9 +157,7 @@ class UCE(ModelAdapter):
             learned_table=declared.get("learned_table", False),
         )
         gene_tables = tables.read_tables(weights, species, places, sizes.rows)
-        with torch.device("meta"):  # no random number is drawn for weights about to be read
-            network = Network(sizes)
-        network = network.to_empty(device="cpu")
+        network = empty(lambda: Network(sizes))
         report = load_state(network, state, weights)
         model = cls(
             network,

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.errors import InputError
 from harness.genes import GeneTable
+from harness.networks import seeded
 from models.uce import tables
 from models.uce.config import Sizes
 from models.uce.genome import N_SPECIAL, GeneTables, Places, distinct_symbols
@@ -74,10 +75,7 @@ def fresh_network(
     whole = dict(sizes) | {"rows": gene_tables.rows, "positions": positions, "learned_table": vectors is None}
     if vectors is not None:
         whole["token_dim"] = vectors.shape[1]
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would also seed every GPU and leave it so.
-        torch.default_generator.manual_seed(seed)
-        network = Network(Sizes(**whole))
+    network = seeded(lambda: Network(Sizes(**whole)), seed)
     with torch.no_grad():
         # A cell vector has length 1, and a gene's 1 at every number: so both weigh alike from the start.
         cell_width = sizes["decoder"][-1]
