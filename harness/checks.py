@@ -59,6 +59,7 @@ CHECKS: dict[str, Callable[[Trial], None]] = {
     "partial-weights": weights.check_partial_weights,
     "truncated-weights": weights.check_truncated_weights,
     "gradients": weights.check_gradients,
+    "loss-parts": weights.check_loss_parts,
 }
 
 
@@ -143,7 +144,7 @@ def run_checks(
         The checkpoint cannot be read, or the model can be made from a checkpoint only and none is given.
     """
     trial = Trial(cls, checkpoint=checkpoint, variant=variant, options=options, name=name)
-    if trial.spec.kind != "predictor":
+    if trial.spec.kind != "predictor" and not trial.spec.reads_labels:
         with _quiet():
             trial.model  # noqa: B018  (what keeps it from being made is the user's to know, not a failed check)
     results = []

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import InputError
 from harness.registry import CONF, MODELS, TASKS
+from harness.tuning import SETTINGS, Tuning
 
 #: Groups in which `<group>.path=FILE` implies `<group>=file`.
 FILE_GROUPS = ("dataset", "corpus")
@@ -27,6 +28,8 @@ class RunConfig:
     task: dict[str, Any]
     dataset: dict[str, Any]
     corpus: dict[str, Any]
+    training: dict[str, Any]
+    finetune: dict[str, Any]
     track: str
     setting: str
     seed: int
@@ -43,7 +46,14 @@ class RunConfig:
 
         config = asdict(self)
         config["model"].pop("variants", None)
+        if self.tuning is None:
+            config.pop("finetune")
         return config
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """How the network is fine-tuned; None for `setting=frozen`."""
+        return None if self.setting == "frozen" else Tuning.of(self.finetune, self.setting)
 
     def where_free(self) -> dict[str, Any]:
         """What names this run without saying where files lie: the identity of a failed cell of a grid."""
@@ -91,7 +101,7 @@ def _rank(override: str) -> int:
 def _check_names(key: str, value: str) -> None:
     """Unknown names are wrong input before anything runs, with a suggestion."""
     registries = {"model": MODELS, "task": TASKS}
-    if key not in (*registries, "dataset", "corpus", "experiment"):
+    if key not in (*registries, "dataset", "corpus", "training", "finetune", "experiment"):
         return
     for name in value.split(","):
         name = name.strip().strip("'\"")
@@ -158,7 +168,7 @@ def from_omegaconf(cfg: Any) -> RunConfig:
     plain.pop("experiment", None)
     for key, allowed in {
         "track": ("published", "scratch", "untrained"),
-        "setting": ("frozen",),
+        "setting": SETTINGS,
         "device": ("auto", "cpu", "cuda", "npu"),
         "precision": ("fp32", "bf16"),
     }.items():
@@ -175,7 +185,9 @@ def from_omegaconf(cfg: Any) -> RunConfig:
         asked = {key: value for key, value in plain["corpus"].items() if value != auto[key]}
         plain["corpus"] = {**compose_group("corpus", plain["dataset"]["default_corpus"]), **asked}
     plain["model"].pop("module", None)
-    return RunConfig(**plain)
+    config = RunConfig(**plain)
+    _ = config.tuning  # wrong settings are said before anything runs
+    return config
 
 
 def compose_group(group: str, name: str) -> dict[str, Any]:

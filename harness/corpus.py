@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -13,7 +14,8 @@ from scipy.sparse import csr_matrix
 from harness.data import CellData
 from harness.embedding import checked_match
 from harness.errors import InputError
-from harness.genes import GeneTable
+from harness.genes import GeneMatch, GeneTable
+from harness.ranks import Ranks
 from harness.tokens import TokenBatch
 
 if TYPE_CHECKING:
@@ -23,6 +25,26 @@ if TYPE_CHECKING:
 WINDOW = 16
 #: Stored values per block: what is shuffled together.
 CORPUS_BLOCK_NNZ = 8_000_000
+
+
+@dataclass(frozen=True)
+class Portion:
+    """A batch, or one process' part of it.
+
+    Parameters
+    ----------
+    epoch, number
+        Where the corpus stands: the number of the next batch of the epoch.
+    batch
+        Tokens of cells that the model can read.
+    weight
+        0 where this process has no cell of the batch, and these are another's.
+    """
+
+    epoch: int
+    number: int
+    batch: TokenBatch
+    weight: float
 
 
 class Corpus:
@@ -81,18 +103,34 @@ class Corpus:
         return np.concatenate([part.cell_hashes for part in self.parts])
 
     def batches(
-        self, model: ModelAdapter, batch_cells: int, seed: int, *, epoch: int = 0, skip: int = 0
-    ) -> Iterator[tuple[int, int, TokenBatch]]:
-        """Endless batches of tokenized cells as (epoch, number of the next batch in it, batch).
+        self,
+        model: ModelAdapter,
+        batch_cells: int,
+        seed: int,
+        *,
+        epoch: int = 0,
+        skip: int = 0,
+        ranks: Ranks | None = None,
+    ) -> Iterator[Portion]:
+        """Endless batches of tokenized cells; of each, this process' portion.
 
         Blocks of all files come in random order, cells are shuffled within a block, and each epoch is tokenized
         anew. `epoch` and `skip` begin where an earlier run left off; what is skipped is not tokenized.
+
+        Parameters
+        ----------
+        batch_cells
+            Cells of a batch for each process.
+        ranks
+            The processes; a batch is the same cells as in one process with as many cells as all have together.
 
         Raises
         ------
         InputError
             No cell has a gene of the model's vocabulary.
         """
+        ranks = ranks or Ranks()
+        batch_cells *= ranks.world
         matches = [checked_match(model, part) for part in self.parts]
         blocks = [(i, rows) for i, part in enumerate(self.parts) for rows in part.block_slices(CORPUS_BLOCK_NNZ)]
         while True:
@@ -109,14 +147,28 @@ class Corpus:
                     if number <= skip:
                         found = True
                         continue
-                    batch = model.tokenize(counts[cells], matches[part], seed=seed + epoch)
-                    real = np.flatnonzero(np.asarray(batch.mask).any(axis=1))
-                    if len(real):
+                    portion = _portion(model, counts[cells], matches[part], seed + epoch, ranks)
+                    if portion is not None:
                         found = True
-                        yield epoch, number, batch.take(real)
+                        yield Portion(epoch, number, *portion)
             if not found:
                 raise InputError(f"no cell of {self.name} has a gene of {model.spec.name}'s vocabulary")
             epoch, skip = epoch + 1, 0
+
+
+def _portion(
+    model: ModelAdapter, counts: csr_matrix, match: GeneMatch, seed: int, ranks: Ranks
+) -> tuple[TokenBatch, float] | None:
+    """This process' readable cells and weight 1; some cell and weight 0 where only others have any; else None."""
+    batch = model.tokenize(counts[ranks.rank :: ranks.world], match, seed=seed)
+    real = np.flatnonzero(np.asarray(batch.mask).any(axis=1))
+    if len(real):
+        return batch.take(real), 1.0
+    if ranks.world == 1:
+        return None
+    batch = model.tokenize(counts, match, seed=seed)
+    real = np.flatnonzero(np.asarray(batch.mask).any(axis=1))
+    return (batch.take(real[:1]), 0.0) if len(real) else None
 
 
 def _n_batches(n_cells: int, batch_cells: int) -> int:

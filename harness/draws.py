@@ -7,7 +7,14 @@ whole block of cells is drawn at once.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.tokens import TokenBatch
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -55,3 +62,73 @@ def uniform(keys: np.ndarray, counters: np.ndarray, *, seed: int = 0, stream: in
     base = mix(mix(np.asarray(seed, np.int64)) ^ mix(np.asarray(stream, np.int64) + np.int64(1) << np.int64(32)))
     bits = mix(mix(np.asarray(keys, np.uint64) ^ base) ^ mix(counters))
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def normal(keys: np.ndarray, k: int, *, seed: int = 0, stream: int = 0) -> np.ndarray:
+    """Standard normal numbers, float64 (n, k), for each of the keys; the first ones are the same for any `k`."""
+    from scipy.special import ndtri
+
+    numbers = uniform(np.asarray(keys)[:, None], np.arange(k)[None], seed=seed, stream=stream)
+    return ndtri(numbers + 2.0**-54)  # never at 0, where the quantile is infinite
+
+
+class CellDraws:
+    """Uniform numbers for the cells of a token batch, one stream after the other.
+
+    A cell's numbers depend on its own tokens and on one draw from the generator: not on padding, on the other rows, or
+    on which device has the cell. Masks of a pretraining step are drawn so.
+
+    Parameters
+    ----------
+    batch
+        Numpy arrays or tensors.
+    generator
+        torch generator; advanced by one draw, whatever the batch holds.
+    """
+
+    def __init__(self, batch: TokenBatch, generator: Any):
+        import torch
+
+        draw = torch.randint(2**62, (1,), generator=generator, device=generator.device)
+        self.seed, self.stream = int(draw), 0
+        self.shape = tuple(batch.gene_ids.shape)
+        ids, mask = _array(batch.gene_ids), _array(batch.mask).astype(bool)
+        tokens = mix(ids)
+        if batch.values is not None:
+            tokens = mix(tokens ^ _array(batch.values).astype(np.float64).view(np.uint64))
+        with np.errstate(over="ignore"):
+            self.keys = mix((tokens * mask).sum(axis=1, dtype=np.uint64))
+
+    def tokens(self) -> Tensor:
+        """A number for each position, float32 (n, L)."""
+        return self.cells(self.shape[1])
+
+    def cells(self, k: int) -> Tensor:
+        """`k` numbers for each cell, float32 (n, k); the first ones are the same for any `k`."""
+        import torch
+
+        numbers = uniform(self.keys[:, None], np.arange(k)[None], seed=self.seed, stream=self.stream)
+        self.stream += 1
+        return torch.from_numpy(_below_one(numbers))
+
+    def binomial(self, counts: Tensor, rate: Tensor) -> Tensor:
+        """How many of `counts` (n, L), whole numbers, are drawn with chance `rate` (n, 1) each; float32 (n, L)."""
+        import torch
+
+        n = _array(counts).astype(np.int64)
+        place = np.repeat(np.arange(n.size), n.ravel())
+        row, column = np.divmod(place, n.shape[1])
+        within = np.arange(len(place)) - np.repeat(np.cumsum(n.ravel()) - n.ravel(), n.ravel())
+        numbers = uniform(self.keys[row], (column << 32) + within, seed=self.seed, stream=self.stream)
+        self.stream += 1
+        drawn = np.bincount(place[numbers < _array(rate).ravel()[row]], minlength=n.size)
+        return torch.from_numpy(drawn.reshape(n.shape).astype(np.float32))
+
+
+def _array(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def _below_one(numbers: np.ndarray) -> np.ndarray:
+    """float32, rounded down: a number below one stays below one."""
+    return np.minimum(numbers.astype(np.float32), np.float32(1 - 2.0**-24))

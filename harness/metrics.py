@@ -65,6 +65,7 @@ CARDS = {
         _scib("nmi_leiden", "NMI (Leiden)"),
         _scib("ari_leiden", "ARI (Leiden)", low=-0.5),
         _scib("silhouette_label", "Silhouette (cell type)"),
+        _scib("macro_silhouette_label", "Silhouette (mean of types)"),
         _scib("silhouette_batch", "Silhouette (batch)"),
         _scib("isolated_labels", "Isolated labels"),
         _scib("bras", "BRAS"),

@@ -7,7 +7,7 @@ The engine owns the loop over cells (`harness.embedding`), the cache, the device
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -21,8 +21,12 @@ from harness.tokens import CellOutput, GeneEmbedding, TokenBatch, TokenEmbedding
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from harness.corpus import Corpus
     from harness.coverage import Coverage
     from harness.data import CellData
+    from harness.learner import Learner
+    from harness.ranks import Ranks
+    from harness.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class ModelSpec:
         Whether an embedding depends on the run's seed; if not, all seeds share one.
     tasks
         For a predictor: the tasks it can do. Empty for the others.
+    control
+        Made to bound the scores from below or above (see `Task.controls`): shown, never ranked.
+    reads_labels
+        Whether it looks at the labels of the cells it embeds; only a control may.
     code_licence, weights_licence
         None if the authors state none.
     commercial_use
@@ -68,6 +76,8 @@ class ModelSpec:
     readouts: tuple[str, ...] = ("cls",)
     draws: bool = True
     tasks: tuple[str, ...] = ()
+    control: bool = False
+    reads_labels: bool = False
     paper: str | None = None
     code_licence: str | None = None
     weights_licence: str | None = None
@@ -159,7 +169,7 @@ class ModelAdapter(Embedder):
         """A fresh network of the same architecture over the vocabulary `genes`, initialised from `seed`."""
         raise NotApplicableError(f"{cls.spec.title} has no from_scratch")
 
-    def calibrate(self, corpus: CellData) -> None:
+    def calibrate(self, corpus: CellData | Corpus) -> None:
         """Take from the pretraining corpus what the tokenizer needs of it (Geneformer: gene medians)."""
 
     def save(self, directory: Path) -> None:
@@ -209,8 +219,18 @@ class ModelAdapter(Embedder):
         raise NotApplicableError(f"{self.spec.title} has no static gene embeddings")
 
     def pretraining_loss(self, batch: TokenBatch, generator: Any) -> PretrainingLoss:
-        """The official pretraining objective on a batch, masks drawn from the torch `generator`."""
+        """The official pretraining objective on a batch.
+
+        A cell's masks depend on the cell and on the state of the torch `generator`, never on the other rows: draw
+        them with `harness.draws.CellDraws`. (All parts of a divided batch get a generator in the same state.)
+        """
         raise NotApplicableError(f"{self.spec.title} has no pretraining objective here")
+
+    def learner(self, recipe: Recipe, *, seed: int = 0, ranks: Ranks | None = None) -> Learner:
+        """What trains the network by its objective; the default is PyTorch's (`harness.torch_learner`)."""
+        from harness.torch_learner import TorchLearner
+
+        return TorchLearner(self, recipe, seed, ranks)
 
     #: Names (endings) of the linear modules LoRA wraps.
     lora_targets: tuple[str, ...] = ()
@@ -308,14 +328,23 @@ class TaskBaseline(ABC):
 
 @dataclass(frozen=True)
 class PretrainingLoss:
-    """A loss as sums and counts, so that it adds up over micro-batches and devices.
+    """A loss whose masks are drawn and whose terms are counted, before the network has run.
 
-    `terms` maps a name to (sum, count) tensors; the loss is the sum over terms of sum / count.
+    Each term is a sum over what is predicted, divided by its count over the whole batch. Counts known beforehand let
+    the parts of a batch (micro-batches, devices) add up to the batch's own gradient.
+
+    Parameters
+    ----------
+    counts
+        Term -> how much is predicted, a number or a tensor of one.
+    sums
+        Runs the network: term -> sum of the errors, a tensor with its gradient.
     """
 
-    terms: Mapping[str, tuple[Any, Any]]
+    counts: Mapping[str, Any]
+    sums: Callable[[], Mapping[str, Any]]
 
     @property
     def total(self) -> Any:
-        """The scalar loss."""
-        return sum(total / count.clamp(min=1) for total, count in self.terms.values())
+        """The scalar loss of this batch alone: the sum over terms of sum / count."""
+        return sum(total / max(float(self.counts[name]), 1.0) for name, total in self.sums().items())

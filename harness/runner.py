@@ -17,6 +17,7 @@ from harness.cache import Cache
 from harness.config import RunConfig
 from harness.data import CellData
 from harness.errors import InputError, NotApplicableError, one_line
+from harness.leakage import leakage
 from harness.loading import load_dataset, load_task
 from harness.metrics import card
 from harness.provenance import CostMeter, git_commit, hardware, versions
@@ -70,8 +71,8 @@ def open_corpus(config: RunConfig) -> CellData:
         return _DATA[key]
     if node.get("dataset"):
         corpus = open_data(compose_group("dataset", node["dataset"]))
-    elif node.get("path"):
-        corpus = open_data({**compose_group("dataset", "file"), "path": node["path"]})
+    elif node.get("path") or node.get("file"):
+        corpus = open_data({**compose_group("dataset", "file"), "path": str(_corpus_file(node))})
     else:
         raise InputError(
             f"track={config.track} needs a corpus to pretrain on, and {config.dataset.get('name') or 'this data set'} "
@@ -82,6 +83,26 @@ def open_corpus(config: RunConfig) -> CellData:
         corpus = corpus.subset(split.train, name=node["name"])
     _DATA[key] = corpus
     return corpus
+
+
+def _corpus_file(node: dict[str, Any]) -> Path:
+    """`corpus.path`, or the file of that name under `CELLFM_BENCH_DATA`; InputError where there is none."""
+    from harness.places import DATA, data_root
+
+    if node.get("path"):
+        path = Path(node["path"]).expanduser()
+        if not path.is_file():
+            raise InputError(f"corpus.path={node['path']}: no such file")
+        return path
+    root, name = data_root(), node["file"]
+    found = [root / name, *sorted(root.glob(f"*/{name}"))]
+    for path in found:
+        if path.is_file():
+            return path
+    raise InputError(
+        f"corpus={node['name']} is the file {name}, and there is none under {root}: say corpus.path=FILE, or set {DATA} "
+        "to the folder that holds it"
+    )
 
 
 def plan(config: RunConfig) -> Planned:
@@ -107,6 +128,8 @@ def plan(config: RunConfig) -> Planned:
         "seed": config.seed,
         "on_empty_cell": data.on_empty_cell,
     }
+    if config.tuning is not None:
+        identity["finetune"] = config.tuning.identity
     return Planned(config, content_id(identity), task, data, source, cache)
 
 
@@ -148,8 +171,11 @@ def execute(config: RunConfig, *, command: str = "", progress: bool = True, stri
 
 def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
     config, task, data, source = planned.config, planned.task, planned.data, planned.source
-    subject = Subject(source, data, planned.cache, config.seed, progress)
+    if config.setting not in task.settings:
+        raise NotApplicableError(f"{task.title} trains no network: setting={' or '.join(task.settings)}")
+    subject = Subject(source, data, planned.cache, config.seed, progress, tuning=config.tuning)
     split = task.split(data, config.seed)
+    leaked = leakage(data, split)
     with CostMeter() as cost:
         result = task.run(subject, data, split, config.seed)
     task_s = cost.seconds - subject.embedding_seconds
@@ -166,8 +192,13 @@ def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
         dataset=data.name,
         split=split.name,
         seed=config.seed,
-        flags=[*result.flags, *subject.flags()],
-        notes={**{f"left out: {k}": v for k, v in split.excluded.items()}, **result.notes, **subject.notes()},
+        flags=[*result.flags, *subject.flags(), *task.control_roles(source.spec.name), *leaked.flags],
+        notes={
+            **{f"left out: {k}": v for k, v in split.excluded.items()},
+            **leaked.notes,
+            **result.notes,
+            **subject.notes(),
+        },
         metrics=result.metrics,
         artifacts=[store.put_table(kind, table) for kind, table in result.tables.items()],
         cost=subject.cost(task_s, cost.peak_rss_mb, cost.peak_gpu_mb),
@@ -259,6 +290,6 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def _failed_label(name: str, track: str, planned: Planned | None) -> str:
-    if track == "baseline" and planned is not None:
+    if track in ("baseline", "control") and planned is not None:
         return planned.source.spec.title
     return name if track == "published" else f"{name} · {track}"

@@ -23,8 +23,10 @@ from harness.data import CellData
 from harness.devices import resolve_device
 from harness.errors import InputError
 from harness.model import ModelAdapter, ModelSpec
+from harness.recipe import Recipe
 from harness.registry import MODELS
 from harness.results import content_id
+from harness.vocabulary import vocabulary
 
 #: Keys of a model's config that are the engine's; all others are options of the model.
 ENGINE_KEYS = frozenset({"name", "checkpoint", "variant", "readout", "size", "variants", "path"})
@@ -110,8 +112,8 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
         "readout": readout,
     }
     if spec.kind != "foundation":
-        identity["track"] = "baseline"
-        return ModelSource(spec, "baseline", identity, lambda: cls(**options))
+        track = identity["track"] = "control" if spec.control else "baseline"
+        return ModelSource(spec, track, identity, lambda: cls(**options))
     device = resolve_device(config.device)
     identity |= {
         "track": config.track,
@@ -145,18 +147,22 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
             source.allow_overlap = bool(config.corpus.get("allow_overlap"))
         return source
     corpus = corpus_of()
+    genes = vocabulary(config.corpus.get("genes"), corpus.genes)
     size = node.get("size") or "tiny"
     source.variant, source.allow_overlap = size, bool(config.corpus.get("allow_overlap"))
     identity |= {"size": size, "seed": config.seed, "corpus": corpus.content_hash}
+    if genes is not corpus.genes:
+        identity["vocabulary"] = content_id([genes.names.tolist(), genes.symbols.tolist(), genes.ensembl.tolist()], 32)
     source.corpus = {
-        "name": config.corpus["name"],
+        "name": config.corpus["name"] or corpus.name,
         "sha256": corpus.content_hash,
         "cells": corpus.n_obs,
+        "genes": len(genes),
         "used_for": "pretraining" if config.track == "scratch" else "vocabulary only",
     }
 
     def fresh() -> ModelAdapter:
-        model = cls.from_scratch(corpus.genes, size=size, seed=config.seed, **common)
+        model = cls.from_scratch(genes, size=size, seed=config.seed, **common)
         model.calibrate(corpus)
         model.variant = _named_after(model.variant, size)
         return model.to(device, config.precision)
@@ -164,11 +170,12 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     source.build = fresh
     if config.track == "scratch":
         source.corpus_cells = corpus.cell_hashes
-        training = {key: config.corpus[key] for key in ("tokens", "batch_cells", "learning_rate")}
-        identity["training"] = training
-        source.corpus |= training
+        budget = {key: config.corpus[key] for key in ("tokens", "batch_cells")}
+        recipe = Recipe.of(config.training)
+        identity["training"] = {**budget, **recipe.model_dump()}
+        source.corpus |= budget
         folder = cache.folder("pretrained", identity)
-        source.build = lambda: pretrained(fresh, folder, cls, corpus, training, config, common)
+        source.build = lambda: pretrained(fresh, folder, cls, corpus, {**budget, "recipe": recipe}, config, common)
     return source
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.cache import Cache
 from harness.data import CellData
-from harness.errors import InputError, NotApplicableError
+from harness.errors import InputError, InternalError, NotApplicableError
 from harness.model import Embedder, ModelAdapter, ModelSpec
 from harness.provenance import CostMeter
 from harness.results import Cost
 from harness.sources import ModelSource
+from harness.tuning import Tuning
+
+if TYPE_CHECKING:
+    from harness.finetuning import Finetuned, Objective
 
 UMAP_NEIGHBORS = 15
 
@@ -29,10 +33,21 @@ class Subject:
         The cells.
     seed
         The run's seed.
+    tuning
+        How its network is fine-tuned on the task; None: it is not.
     """
 
-    def __init__(self, source: ModelSource, data: CellData, cache: Cache, seed: int = 0, progress: bool = False):
+    def __init__(
+        self,
+        source: ModelSource,
+        data: CellData,
+        cache: Cache,
+        seed: int = 0,
+        progress: bool = False,
+        tuning: Tuning | None = None,
+    ):
         self.source, self.data, self.cache, self.seed, self.progress = source, data, cache, seed, progress
+        self.tuning = tuning
         #: Description of the embedding, once it was asked for.
         self.about: dict[str, Any] = {}
         #: Seconds spent loading, pretraining and embedding in this run: none where the cache had it.
@@ -52,7 +67,8 @@ class Subject:
     def identity(self) -> dict[str, Any]:
         """What can change a cell vector."""
         seed = self.seed if self.spec.draws else None
-        return {"source": self.source.identity, "data": self.data.content_hash, "seed": seed}
+        labels = {"labels": self.data.labels_hash()} if self.spec.reads_labels else {}
+        return {"source": self.source.identity, "data": self.data.content_hash, "seed": seed, **labels}
 
     def cells(self) -> np.ndarray:
         """Cell vectors, float32 (n_obs, d); rows of NaN are cells the model cannot read.
@@ -62,6 +78,8 @@ class Subject:
         NotApplicableError
             The model gives predictions, not vectors.
         """
+        if self.tuning is not None:
+            raise InternalError("with setting=lora|full a task reads what Subject.finetune gives, not frozen vectors")
         if self.spec.kind == "predictor":
             raise NotApplicableError(f"{self.spec.title} predicts for {', '.join(self.spec.tasks)}; it embeds no cell")
         matrix, self.about = self.cache.array("embeddings", self.identity, self._embed)
@@ -74,6 +92,9 @@ class Subject:
         with CostMeter() as cost:
             matrix = model.embed_cells(self.data, seed=self.seed, progress=self.progress)
         self.embedding_seconds += loading.seconds + cost.seconds
+        return matrix, self._describe(model, matrix, cost)
+
+    def _describe(self, model: Embedder, matrix: np.ndarray, cost: CostMeter) -> dict[str, Any]:
         about = {
             "embed_s": cost.seconds,
             "cells_per_s": self.data.n_obs / cost.seconds,
@@ -89,7 +110,60 @@ class Subject:
             about["coverage"] = model.last_coverage.as_dict() if model.last_coverage else None
             if model.pretraining:
                 about["pretraining"] = {k: v for k, v in model.pretraining.items() if k != "losses"}
-        return matrix, about
+        return about
+
+    def finetune(
+        self, rows: np.ndarray, targets: np.ndarray, objective: Objective, *, strata: np.ndarray | None = None
+    ) -> tuple[Finetuned, np.ndarray]:
+        """Train a copy of the network on some cells, by the run's `finetune` settings; what it gives for all cells.
+
+        Parameters
+        ----------
+        rows
+            The training cells, int (n,).
+        targets
+            What is to be predicted of them, (n, …).
+        objective
+            Head and loss, `harness.classification.Classification` for one.
+        strata
+            (n,), groups in proportion to which a validation part is set apart.
+
+        Returns
+        -------
+        finetuned : the trained copy, and how it went
+        outputs : float32 (n_obs, n_outputs); rows of NaN are cells the model cannot read
+
+        Raises
+        ------
+        NotApplicableError
+            There is no network to train, or none that can be trained so.
+        """
+        if self.tuning is None:
+            raise InternalError("Subject.finetune needs setting=lora or setting=full")
+        if self.spec.kind != "foundation":
+            raise NotApplicableError(f"{self.spec.title} is no pretrained network: it runs with setting=frozen")
+        self._refuse_overlap()
+        with CostMeter() as loading:
+            model: ModelAdapter = self.model
+        from harness.finetuning import finetune
+
+        tuned = finetune(
+            model,
+            self.data,
+            rows,
+            targets,
+            objective,
+            self.tuning,
+            strata=strata,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        with CostMeter() as reading:
+            _, outputs = tuned.read(self.data, seed=self.seed, progress=self.progress)
+        self.embedding_seconds += loading.seconds + reading.seconds
+        self.about = self._describe(tuned.model, outputs, reading)
+        self.about |= {"n_params": model.n_params, "n_trained_params": tuned.n_trained_params}
+        return tuned, outputs
 
     def _refuse_overlap(self) -> None:
         seen = self.source.overlap(self.data)
@@ -133,7 +207,7 @@ class Subject:
             peak_rss_mb=max(peak_rss_mb, about.get("peak_rss_mb") or 0),
             peak_gpu_mb=about.get("peak_gpu_mb") or peak_gpu_mb,
             n_params=n_params,
-            n_trained_params=0 if n_params is not None else None,
+            n_trained_params=about.get("n_trained_params", 0) if n_params is not None else None,
             pretrain_s=pretraining.get("seconds"),
             task_s=task_s,
         )
@@ -141,7 +215,7 @@ class Subject:
     def label(self) -> str:
         """What the row says of itself: `cellfm · scratch · 0.6M params · 2.6k cells`."""
         track, about = self.source.track, self.about
-        if track == "baseline":
+        if track in ("baseline", "control"):
             return self.spec.title
         variant = about.get("variant") or self.source.variant
         own = [text for text in variant.split(", ")[1:] if text]  # what a model adds to its size

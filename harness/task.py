@@ -67,6 +67,11 @@ class Task(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     #: `(metric, head)` pairs the board ranks by, the first first; `head` None means any.
     headline: ClassVar[tuple[tuple[str, str | None], ...]] = ()
+    #: Models that bound the scores, by role: `floor` (what nothing known of the cells gives) and `ceiling` (what
+    #: all that is asked gives). They are run like any other; the board scales between them.
+    controls: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Settings it can be run in; with `lora` and `full` it trains the network by `Subject.finetune`.
+    settings: ClassVar[tuple[str, ...]] = ("frozen",)
 
     def __init__(self, **config: Any):
         self.config = config
@@ -92,6 +97,10 @@ class Task(ABC):
         InputError
             The data does not fit the task.
         """
+
+    def control_roles(self, model: str) -> list[str]:
+        """What a model is to this task: `floor`, `ceiling`, or nothing. A flag of its records."""
+        return [role for role, names in self.controls.items() if model in names]
 
     def metric_names(self) -> tuple[str, ...]:
         """Names of the metrics this task gives; their versions are part of the run id."""

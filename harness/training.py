@@ -1,27 +1,22 @@
-"""Pretraining: one loop for every model, measured in gene tokens, resumable to the bit."""
+"""Pretraining: one loop for every model and framework, measured in gene tokens, resumable to the bit."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.corpus import Corpus
+from harness.corpus import Corpus, Portion
 from harness.data import CellData
-from harness.embedding import autocast
-from harness.errors import InputError, InternalError
+from harness.errors import InputError
 from harness.model import ModelAdapter
 from harness.progress import track
+from harness.ranks import Ranks
+from harness.recipe import Recipe
 from harness.results import atomic_path
-from harness.tokens import TokenBatch
-
-WARM_UP = 0.1
-CLIP_NORM = 1.0
 
 
 @dataclass
@@ -44,24 +39,29 @@ def pretrain(
     *,
     tokens: int,
     batch_cells: int = 32,
-    learning_rate: float = 1e-3,
+    recipe: Recipe | None = None,
     seed: int = 0,
     progress: bool = False,
     state: Path | None = None,
     save_every: int = 200,
     on_step: Callable[[TrainingLog], None] = lambda log: None,
+    ranks: Ranks | None = None,
 ) -> TrainingLog:
     """Train `model` by its own objective until it has seen `tokens` gene tokens of the corpus.
 
-    AdamW, linear warm-up over a tenth of the budget, cosine decay to zero, gradients clipped to norm 1.
-
     Parameters
     ----------
+    batch_cells
+        Cells of a step in each process.
+    recipe
+        Optimiser, schedule, clipping; by default AdamW, warm-up over a tenth of the budget, cosine decay.
     state
         File for everything that is needed to go on after a kill: written every `save_every` steps and read at the
         start where it is there. None: nothing is kept.
     on_step
         Called after each step.
+    ranks
+        The processes that train together; all must call this with the same arguments.
 
     Raises
     ------
@@ -72,94 +72,53 @@ def pretrain(
     """
     import torch
 
-    corpus = Corpus.of(corpus)
-    what: dict[str, Any] = {"tokens": tokens, "batch_cells": batch_cells, "learning_rate": learning_rate, "seed": seed}
-    what |= {"corpus": corpus.content_hash, "model": model.spec.name, "n_params": model.n_params}
+    corpus, recipe, ranks = Corpus.of(corpus), recipe or Recipe(), ranks or Ranks()
+    what: dict[str, Any] = {"tokens": tokens, "batch_cells": batch_cells, "seed": seed, "processes": ranks.world}
+    what |= {"corpus": corpus.content_hash, "model": model.spec.name, "n_params": model.n_params, **recipe.model_dump()}
     generator = torch.Generator(device="cpu").manual_seed(seed)
-    parameters = list(model.network.parameters())
     log = TrainingLog()
-    with _training(model, seed):
-        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=1e-5)
+    with model.learner(recipe, seed=seed, ranks=ranks) as learner:
         if state is not None and state.is_file():
-            log = _restore(state, what, model, optimizer, generator)
-        batches = corpus.batches(model, batch_cells, seed, epoch=log.epoch, skip=log.batch)
-        for batch, n in track(
-            _until(batches, tokens, model.token_names != "", log),
+            kept = _read(state, what)
+            learner.restore(kept["learner"])
+            generator.set_state(kept["generator"])
+            log = TrainingLog(**kept["log"])
+        portions = corpus.batches(model, batch_cells, seed, epoch=log.epoch, skip=log.batch, ranks=ranks)
+        for portion, n in track(
+            _until(portions, tokens, model.token_names != "", log, ranks),
             total=tokens - log.tokens,
             step=lambda item: item[1],
             label=f"{model.spec.name} · pretrain",
             note=lambda: f"loss {np.mean(log.losses[-20:]):.3f}" if log.losses else "",
-            on=progress,
+            on=progress and ranks.first,
         ):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * _schedule((log.tokens - n) / tokens)
-            with autocast(model):
-                loss = model.pretraining_loss(batch, generator).total
-            if not torch.isfinite(loss):
-                raise InternalError(f"{model.spec.name}: loss {float(loss)} at step {log.steps}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
-            optimizer.step()
+            rate = recipe.rate_at((log.tokens - n) / tokens)
+            log.losses.append(learner.step(portion.batch, generator, rate, weight=portion.weight))
             log.steps += 1
-            log.losses.append(float(loss.detach()))
             if state is not None and log.steps % save_every == 0:
-                _keep(state, what, model, optimizer, generator, log)
+                kept = {"what": what, "learner": learner.state(), "generator": generator.get_state()}
+                if ranks.first:
+                    with atomic_path(state) as temporary:
+                        torch.save({**kept, "log": asdict(log)}, temporary)
             on_step(log)
     return log
 
 
-@contextmanager
-def _training(model: ModelAdapter, seed: int) -> Iterator[None]:
-    """The network in training mode; afterwards it, and the global generator, are as they were."""
-    import torch
-
-    before = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)  # dropout draws from the global generator
-    model.network.train().requires_grad_(True)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before)
-        model.network.eval().requires_grad_(False)
-
-
-def _schedule(done: float) -> float:
-    if done < WARM_UP:
-        return max(done, WARM_UP / 20) / WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - WARM_UP) / (1 - WARM_UP))))
-
-
 def _until(
-    batches: Iterator[tuple[int, int, TokenBatch]], tokens: int, is_gene: np.ndarray, log: TrainingLog
-) -> Iterator[tuple[TokenBatch, int]]:
+    portions: Iterator[Portion], tokens: int, is_gene: np.ndarray, log: TrainingLog, ranks: Ranks
+) -> Iterator[tuple[Portion, int]]:
+    """Portions until the budget is spent, with the gene tokens of all processes."""
     while log.tokens < tokens:
-        log.epoch, log.batch, batch = next(batches)
-        n = int((is_gene[np.asarray(batch.gene_ids)] & np.asarray(batch.mask)).sum())
+        portion = next(portions)
+        log.epoch, log.batch = portion.epoch, portion.number
+        batch = portion.batch
+        own = int((is_gene[np.asarray(batch.gene_ids)] & np.asarray(batch.mask)).sum()) * portion.weight
+        n = int(ranks.sums({"tokens": own})["tokens"])
         log.tokens += n
-        yield batch, n
+        yield portion, n
 
 
-def _keep(state: Path, what: dict[str, Any], model: Any, optimizer: Any, generator: Any, log: TrainingLog) -> None:
-    import torch
-
-    with atomic_path(state) as temporary:
-        torch.save(
-            {
-                "what": what,
-                "network": model.network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "generator": generator.get_state(),
-                "global_generator": torch.get_rng_state(),
-                "log": asdict(log),
-            },
-            temporary,
-        )
-
-
-def _restore(state: Path, what: dict[str, Any], model: Any, optimizer: Any, generator: Any) -> TrainingLog:
-    import torch
-
+def _read(state: Path, what: dict[str, Any]) -> dict[str, Any]:
     from harness.checkpoints import read_torch
 
     kept = read_torch(state)
@@ -167,8 +126,4 @@ def _restore(state: Path, what: dict[str, Any], model: Any, optimizer: Any, gene
     if other:
         found = ", ".join(f"{key}={kept['what'].get(key)} (now {what[key]})" for key in other)
         raise InputError(f"{state} is of another pretraining: {found}. Say another out=DIR, or remove it to begin anew")
-    model.network.load_state_dict(kept["network"])
-    optimizer.load_state_dict(kept["optimizer"])
-    generator.set_state(kept["generator"])
-    torch.set_rng_state(kept["global_generator"])
-    return TrainingLog(**kept["log"])
+    return kept

@@ -43,7 +43,7 @@ def _models(checkpoints: str | None) -> list[tuple[str, ...]]:
             rows.append((name, "broken plugin", one_line(error), "", "", ""))
             continue
         if spec.kind != "foundation":
-            rows.append((name, "baseline", spec.gene_ids, "", "", ""))
+            rows.append((name, "control" if spec.control else "baseline", spec.gene_ids, "", "", ""))
             continue
         here = bool(checkpoints) and (Path(str(checkpoints)) / name).exists()
         use = {True: "yes", False: "no", None: "unknown"}[spec.commercial_use]

@@ -5,27 +5,37 @@ of them, streamed from disk in shuffled blocks. out=DIR then holds a checkpoint 
 commands read (track=scratch model.checkpoint=DIR), and pretraining.json with the budget and the loss of every step.
 
   corpus.tokens=N          gene tokens to see (default 1200000)
-  corpus.batch_cells=N     cells per step         corpus.learning_rate=X
+  corpus.batch_cells=N     cells per step, in each process
+  training=NAME            default, or cellfm_paper; training.learning_rate=, .optimizer=, .accumulate=, .recompute= …:
+                           see conf/training/default.yaml
   save_every=N             steps between checkpoints of the training itself (default 200)
   seed= device= precision=fp32|bf16, and the model's own options
 
-Killed, the same command goes on from the last of these and ends as if it had never stopped.
+Killed, the same command goes on from the last of these and ends as if it had never stopped. On several devices:
+  torchrun --nproc_per_node=N -m harness pretrain …   (training.shard=true divides the network among them)
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.config import RunConfig, compose_without_task, key_of
 from harness.corpus import Corpus
+from harness.devices import resolve_device
 from harness.errors import InputError, NotApplicableError
-from harness.model import ModelAdapter
+from harness.ranks import Ranks, torchrun
+from harness.recipe import Recipe
 from harness.results import atomic_path
 from harness.sources import CELLS, LOG
+from harness.vocabulary import vocabulary
+
+if TYPE_CHECKING:
+    from harness.provenance import CostMeter
+    from harness.training import TrainingLog
 
 STATE = ".training.pt"
 
@@ -48,8 +58,11 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"out={out} holds a finished pretraining; say another directory")
     config = compose_without_task(["track=scratch", *overrides])
     corpus = open_files(config)
-    model = _model(config, corpus)
-    _train(model, corpus, config, out, int(str(own["save_every"])))
+    device = resolve_device(config.device)
+    with torchrun(device) as ranks:
+        if device == "cuda" and ranks.world > 1:
+            device = f"cuda:{ranks.local}"
+        _train(_model(config, corpus, device), corpus, config, out, int(str(own["save_every"])), ranks)
     return 0
 
 
@@ -76,8 +89,7 @@ def open_files(config: RunConfig) -> Corpus:
     return Corpus([cells], cells.name)
 
 
-def _model(config: RunConfig, corpus: Corpus) -> Any:
-    from harness.devices import resolve_device
+def _model(config: RunConfig, corpus: Corpus, device: str) -> Any:
     from harness.registry import MODELS
     from harness.sources import find_checkpoint, options_of
 
@@ -91,34 +103,61 @@ def _model(config: RunConfig, corpus: Corpus) -> Any:
         model = cls.from_checkpoint(path, variant=node.get("variant"), readout=node.get("readout"), **options)
     else:
         size = node.get("size") or "tiny"
-        model = cls.from_scratch(corpus.genes, size=size, seed=config.seed, readout=node.get("readout"), **options)
-        if len(corpus.parts) > 1 and cls.calibrate is not ModelAdapter.calibrate:
-            raise InputError(f"{cls.spec.name} takes gene statistics of its corpus: join the files into one first")
-        model.calibrate(corpus.parts[0])
-    return model.to(resolve_device(config.device), config.precision)
+        genes = vocabulary(config.corpus.get("genes"), corpus.genes)
+        model = cls.from_scratch(genes, size=size, seed=config.seed, readout=node.get("readout"), **options)
+        model.calibrate(corpus)
+    return model.to(device, config.precision)
 
 
-def _train(model: Any, corpus: Corpus, config: RunConfig, out: Path, save_every: int) -> None:
-    from harness.provenance import CostMeter, git_commit, hardware, versions
+def _train(model: Any, corpus: Corpus, config: RunConfig, out: Path, save_every: int, ranks: Ranks) -> None:
+    from harness.provenance import CostMeter
     from harness.training import pretrain
 
     out.mkdir(parents=True, exist_ok=True)
-    settings = {key: config.corpus[key] for key in ("tokens", "batch_cells", "learning_rate")}
+    budget = {key: config.corpus[key] for key in ("tokens", "batch_cells")}
     state = out / STATE
-    print(
-        f"{model.spec.name}: {model.n_params / 1e6:.2f}M parameters, {corpus.n_obs} cells of {len(corpus.parts)} "
-        f"file{'s' if len(corpus.parts) > 1 else ''}, {settings['tokens']} gene tokens"
-        + (", going on from the last checkpoint" if state.is_file() else ""),
-        flush=True,
-    )
+    if ranks.first:
+        print(
+            f"{model.spec.name}: {model.n_params / 1e6:.2f}M parameters, {corpus.n_obs} cells of {len(corpus.parts)} "
+            f"file{'s' if len(corpus.parts) > 1 else ''}, {budget['tokens']} gene tokens"
+            + (f", {ranks.world} processes" if ranks.world > 1 else "")
+            + (", going on from the last checkpoint" if state.is_file() else ""),
+            flush=True,
+        )
     try:
         with CostMeter() as cost:
             log = pretrain(
-                model, corpus, seed=config.seed, progress=True, state=state, save_every=save_every, **settings
+                model,
+                corpus,
+                recipe=Recipe.of(config.training),
+                seed=config.seed,
+                progress=True,
+                state=state,
+                save_every=save_every,
+                ranks=ranks,
+                **budget,
             )
-        model.save(out)
+        if ranks.first:
+            model.save(out)
     except NotApplicableError as error:
         raise InputError(f"{model.spec.name} cannot be pretrained here: {error}") from None
+    if ranks.first:
+        _write(out, log, cost, corpus, config, budget, ranks)
+        state.unlink(missing_ok=True)
+
+
+def _write(
+    out: Path,
+    log: TrainingLog,
+    cost: CostMeter,
+    corpus: Corpus,
+    config: RunConfig,
+    budget: dict[str, Any],
+    ranks: Ranks,
+) -> None:
+    """What was done, beside the checkpoint, and in a line."""
+    from harness.provenance import git_commit, hardware, versions
+
     about = {
         "tokens": log.tokens,
         "steps": log.steps,
@@ -127,7 +166,8 @@ def _train(model: Any, corpus: Corpus, config: RunConfig, out: Path, save_every:
         "tokens_per_s": log.tokens / cost.seconds,
         "peak_rss_mb": cost.peak_rss_mb,
         "losses": log.losses,
-        "corpus": {"name": corpus.name, "sha256": corpus.content_hash, "cells": corpus.n_obs, **settings},
+        "corpus": {"name": corpus.name, "sha256": corpus.content_hash, "cells": corpus.n_obs, **budget},
+        "processes": ranks.world,
         "config": config.as_dict(),
         "git_commit": git_commit(),
         "versions": versions(),
@@ -136,6 +176,5 @@ def _train(model: Any, corpus: Corpus, config: RunConfig, out: Path, save_every:
     np.save(out / CELLS, corpus.cell_hashes)
     with atomic_path(out / LOG) as temporary:
         temporary.write_text(json.dumps(about, indent=1, default=str))
-    state.unlink(missing_ok=True)
     first, last = sum(log.losses[:10]) / len(log.losses[:10]), sum(log.losses[-10:]) / len(log.losses[-10:])
     print(f"{out}: {log.steps} steps, loss {first:.4g} -> {last:.4g}, {about['tokens_per_s']:.0f} gene tokens/s")

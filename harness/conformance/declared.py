@@ -29,6 +29,7 @@ def check_spec(trial: Trial) -> None:
     wrong = [k for k, base in KINDS.items() if k != spec.kind and issubclass(trial.cls, base)]
     require(not wrong, f"kind is {spec.kind!r}, but the class is a {' and '.join(wrong)}")
     require(spec.gene_ids in ("symbol", "ensembl", "protein", "any"), f"gene_ids is {spec.gene_ids!r}")
+    require(spec.control or not spec.reads_labels, "it reads labels, which only a control may")
     if spec.kind == "predictor":
         require(spec.tasks, "a predictor names the tasks it can do")
     else:

@@ -121,6 +121,8 @@ class Trial:
         options = {**self.options, **options}
         if self.spec.kind == "predictor":
             raise NotApplicableError("a predictor embeds no cell")
+        if self.spec.reads_labels:
+            raise NotApplicableError("a control that reads labels: a vector is no function of the counts")
         if not issubclass(self.cls, ModelAdapter):
             return self.cls(**options)
         if self.checkpoint is not None:

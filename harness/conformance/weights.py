@@ -15,6 +15,7 @@ from harness.conformance.trial import SAVE_ATOL, SEED, Trial, require, same
 from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneTable
+from harness.tokens import TokenBatch
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".torch", ".model")
 
@@ -181,10 +182,7 @@ def check_gradients(trial: Trial) -> None:
     import torch
 
     model = trial.build()
-    # Without the cell that fills the context: training steps on it take long and add nothing.
-    rows = np.setdiff1d(np.flatnonzero(trial.readable), trial.rows("crowded"))
-    genes = GeneTable.from_var(trial.cells.var)
-    batch = trial.adapter.tokenize(CellData(trial.cells).counts(rows), genes, seed=SEED)
+    batch = _training_batch(trial)
     parameters = dict(model.network.named_parameters())
     for parameter in parameters.values():
         parameter.requires_grad_(True)
@@ -210,3 +208,37 @@ def check_gradients(trial: Trial) -> None:
     )
     broken = [name for name, p in parameters.items() if p.grad is not None and not torch.isfinite(p.grad).all()]
     require(not broken, f"the gradient of {', '.join(broken[:4])} is not finite")
+
+
+def check_loss_parts(trial: Trial) -> None:
+    """The pretraining loss of a batch is that of its parts added up: a cell's masks do not depend on the others."""
+    import torch
+
+    batch = _training_batch(trial)
+
+    def parts(rows: np.ndarray) -> dict[str, tuple[float, float]]:
+        loss = trial.adapter.pretraining_loss(batch.take(rows), torch.Generator().manual_seed(SEED))
+        sums = loss.sums()
+        require(set(sums) == set(loss.counts), f"terms {sorted(sums)} are summed and {sorted(loss.counts)} counted")
+        return {name: (float(total), float(loss.counts[name])) for name, total in sums.items()}
+
+    everyone = np.arange(len(batch))
+    with torch.inference_mode():
+        whole = parts(everyone)
+        shares = [parts(rows) for rows in np.array_split(everyone[::-1], 3) if len(rows)]
+    for name, (total, count) in whole.items():
+        found = [sum(share[name][i] for share in shares) for i in range(2)]
+        require(
+            found[1] == count, f"{name}: {found[1]:g} are predicted in three parts of a batch, {count:g} in the whole"
+        )
+        require(
+            abs(found[0] - total) <= 1e-4 * max(abs(total), 1.0),
+            f"{name}: the sum over three parts of a batch is {found[0]:g}, over the whole {total:g}",
+        )
+
+
+def _training_batch(trial: Trial) -> TokenBatch:
+    """Without the cell that fills the context: training steps on it take long and add nothing."""
+    rows = np.setdiff1d(np.flatnonzero(trial.readable), trial.rows("crowded"))
+    genes = GeneTable.from_var(trial.cells.var)
+    return trial.adapter.tokenize(CellData(trial.cells).counts(rows), genes, seed=SEED)

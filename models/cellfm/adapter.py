@@ -21,6 +21,8 @@ from models.cellfm.tokenizer import tokenize
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from models.cellfm.annotation_head import AnnotationHead
+    from models.cellfm.attention import AttentionScores
     from models.cellfm.mindspore_backend import MindSporeNetwork
     from models.cellfm.torch_network import CellFMNetwork
 
@@ -83,7 +85,10 @@ class CellFM(ModelAdapter):
         _check_backend(backend)
         self.network, self.config = network.requires_grad_(False).eval(), network.config
         self.backend = backend
+        if self.config.ffn == "ffn":
+            self.lora_targets = (*self.lora_targets[:5], "ffn.up_proj", "ffn.down_proj")
         if backend == "mindspore":
+            _check_switches(self.config)
             self.network = mindspore_backend.MindSporeNetwork(network)
             self.lora_targets = ()
         self.symbols, self.aliases = symbols, dict(aliases or {})
@@ -106,6 +111,10 @@ class CellFM(ModelAdapter):
         heads: int | None = None,
         max_genes: int | None = None,
         dropout: float | None = None,
+        ffn: str | None = None,
+        norm: str | None = None,
+        loss_cls: bool | None = None,
+        attention: str | None = None,
     ) -> Self:
         """Read a file or directory of the official release, or what `save` wrote.
 
@@ -121,6 +130,8 @@ class CellFM(ModelAdapter):
             `torch` or `mindspore`.
         heads, max_genes, dropout
             None: from the config.json beside the weights, else as published (heads of width 32, 2,048 genes).
+        ffn, norm, loss_cls, attention
+            Switches of the architecture; None, or what the weights were made with: they are for `from_scratch`.
 
         Raises
         ------
@@ -136,7 +147,8 @@ class CellFM(ModelAdapter):
         state = release.read_weights(weights)
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         symbols = release.find_vocabulary(weights, declared, shapes["gene_emb"][0], "ST_emb" in shapes)
-        options = _given(heads=heads, max_genes=max_genes, dropout=dropout)
+        switches = _given(ffn=ffn, norm=norm, loss_cls=loss_cls, attention=attention)
+        options = _given(heads=heads, max_genes=max_genes, dropout=dropout, **switches)
         config = CellFMConfig.of_weights(shapes, len(symbols), declared, weights, **options)
         network = CellFMNetwork.allocate(config)
         parts = {name.split(".")[0] for name in network.state_dict()}
@@ -163,6 +175,10 @@ class CellFM(ModelAdapter):
         heads: int | None = None,
         max_genes: int | None = None,
         dropout: float | None = None,
+        ffn: str | None = None,
+        norm: str | None = None,
+        loss_cls: bool | None = None,
+        attention: str | None = None,
     ) -> Self:
         """A fresh network over the symbols of `genes`, by the official initialisers.
 
@@ -176,6 +192,9 @@ class CellFM(ModelAdapter):
             Of the initialisation; the global generators are not touched.
         readout, backend, heads, max_genes, dropout
             As for `from_checkpoint`.
+        ffn, norm, loss_cls, attention
+            Switches of the architecture, the paper's ablations (`models/cellfm/layers.py`): `sglu` or `ffn`, `deepnorm`
+            or `prenorm`, true or false (no cell-wise loss), `linear` or `softmax`. PyTorch only.
 
         Raises
         ------
@@ -189,7 +208,8 @@ class CellFM(ModelAdapter):
         _check_backend(backend)
         table = genes if isinstance(genes, GeneTable) else GeneTable.from_names(genes)
         symbols = np.asarray([name for name in dict.fromkeys(gene_names.symbols_of(table).tolist()) if name], np.str_)
-        options = _given(heads=heads, max_genes=max_genes, dropout=dropout)
+        switches = _given(ffn=ffn, norm=norm, loss_cls=loss_cls, attention=attention)
+        options = _given(heads=heads, max_genes=max_genes, dropout=dropout, **switches)
         config = CellFMConfig.of_size(size, len(symbols), **options)
         network = CellFMNetwork.allocate(config).initialise(torch.Generator().manual_seed(seed))
         return cls(network, symbols, variant=size, readout=readout, backend=backend)
@@ -255,6 +275,22 @@ class CellFM(ModelAdapter):
         rows = self.network.gene_emb[1 : 1 + len(self.symbols)]
         return self.symbols.tolist(), rows.detach().float().cpu().numpy()
 
+    def classifier(self, n_classes: int, generator: Any) -> AnnotationHead:
+        """The authors' head for cell types, fresh from `generator` (torch, CPU): see `annotation_head.py`."""
+        from models.cellfm.annotation_head import annotation_head
+
+        if self.backend != "torch":
+            raise NotApplicableError(mindspore_backend.NOT_TRAINED)
+        return annotation_head(self.config.width, self.config.heads, n_classes, generator)
+
+    def attention(
+        self, batch: TokenBatch, layer: int = -1, *, genes: Sequence[str] | None = None, share: bool = False
+    ) -> AttentionScores:
+        """How much genes, and the cell, read each gene in a layer: see `models.cellfm.attention`."""
+        from models.cellfm.attention import attention
+
+        return attention(self, batch, layer, genes=genes, share=share)
+
     def pretraining_loss(self, batch: TokenBatch, generator: Any) -> PretrainingLoss:
         """Masked-value prediction from the gene and from the cell vectors, over the expressed genes.
 
@@ -265,10 +301,16 @@ class CellFM(ModelAdapter):
 
         if self.backend != "torch":
             raise NotApplicableError(mindspore_backend.NOT_TRAINED)
-        batch = batch.tensors(self.device)
-        visible, counted = draw_masks(batch.mask, generator)
-        terms = masked_losses(self.network, batch.gene_ids, batch.values, batch.mask, visible, counted)
-        return PretrainingLoss(terms)
+        visible, counted = draw_masks(batch, generator)
+        batch, count = batch.tensors(self.device), int(counted.sum())
+        visible, counted = visible.to(self.device), counted.to(self.device)
+
+        def sums() -> dict[str, Any]:
+            terms = masked_losses(self.network, batch.gene_ids, batch.values, batch.mask, visible, counted)
+            return {name: total for name, (total, _) in terms.items()}
+
+        terms = ("gene", "cell") if self.config.loss_cls else ("gene",)
+        return PretrainingLoss(dict.fromkeys(terms, count), sums)
 
 
 def _check_backend(backend: str) -> None:
@@ -276,6 +318,12 @@ def _check_backend(backend: str) -> None:
         raise InputError(f"model.backend={backend}: CellFM runs on {' or '.join(BACKENDS)}")
     if backend == "mindspore":
         mindspore_backend.check_installed()
+
+
+def _check_switches(config: CellFMConfig) -> None:
+    if config.switches:
+        chosen = ", ".join(f"model.{name}={value}" for name, value in config.switches.items())
+        raise InputError(f"{chosen}: model.backend=mindspore has CellFM's own architecture only; use backend=torch")
 
 
 def _given(**options: Any) -> dict[str, Any]:

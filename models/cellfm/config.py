@@ -19,6 +19,14 @@ DROPOUT = 0.1
 #: Rows of `gene_emb` are padded to a multiple of this.
 ROW_MULTIPLE = 8
 
+#: Parts of the architecture that can be exchanged in a network from scratch; the first is CellFM's own.
+SWITCHES: dict[str, tuple[Any, ...]] = {
+    "ffn": ("sglu", "ffn"),
+    "norm": ("deepnorm", "prenorm"),
+    "loss_cls": (True, False),
+    "attention": ("linear", "softmax"),
+}
+
 #: Size -> (width, layers) of a network from scratch.
 SIZES = {"tiny": (64, 2), "80m": (1536, 2), "800m": (1536, 40)}
 
@@ -44,6 +52,10 @@ class CellFMConfig:
         That of a layer grows linearly with its depth towards this one; in training only.
     max_genes
         Expressed genes of a cell that are read at most.
+    ffn, norm, attention
+        What a layer is made of (`layers.py`): `sglu` or `ffn`, `deepnorm` or `prenorm`, `linear` or `softmax`.
+    loss_cls
+        Whether values are also predicted from the cell vector, a term of the pretraining loss.
     """
 
     n_genes: int
@@ -55,6 +67,15 @@ class CellFMConfig:
     add_zero: bool = False
     dropout: float = DROPOUT
     max_genes: int = MAX_GENES
+    ffn: str = "sglu"
+    norm: str = "deepnorm"
+    loss_cls: bool = True
+    attention: str = "linear"
+
+    @property
+    def switches(self) -> dict[str, Any]:
+        """The exchanged parts: name -> what stands there instead of CellFM's own."""
+        return {name: getattr(self, name) for name in SWITCHES if getattr(self, name) != SWITCHES[name][0]}
 
     @property
     def rows(self) -> int:
@@ -96,6 +117,7 @@ class CellFMConfig:
             Attributes of the authors' `Config` class; empty where there is no config.json.
         options
             `heads`, `max_genes`, `dropout` where the user gives them; else as declared, else as published.
+            A switch may be given too, and must be the one of the weights: as declared, else CellFM's own.
 
         Raises
         ------
@@ -122,6 +144,13 @@ class CellFMConfig:
             "max_genes": declared.get("nonz_len", MAX_GENES),
             "dropout": declared.get("enc_dropout", DROPOUT),
         }
+        for name, (own, *_) in SWITCHES.items():
+            settings[name] = declared.get(name, own)
+            if options.get(name, settings[name]) != settings[name]:
+                raise InputError(
+                    f"model.{name}={options[name]}: {source} holds a network with {name}={settings[name]}; a switch is "
+                    "chosen for a network from scratch (cellfm-bench pretrain without model.checkpoint)"
+                )
         return cls(
             n_genes=n_genes,
             width=width,
@@ -137,6 +166,11 @@ class CellFMConfig:
             raise InputError(f"max_genes {self.max_genes} (nonz_len): a whole number above zero is expected")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout {self.dropout}: a number from 0 to under 1 is expected")
+        for name, choices in SWITCHES.items():
+            value = getattr(self, name)
+            if not any(value is choice if isinstance(choice, bool) else value == choice for choice in choices):
+                expected = " or ".join(str(choice).lower() for choice in choices)
+                raise InputError(f"model.{name}={value}: expected {expected}")
         if not _whole(self.heads) or self.width % self.heads:
             heads = f"heads of width {HEAD_WIDTH}" if self.heads is None else f"{self.heads} heads"
             raise InputError(
@@ -145,7 +179,7 @@ class CellFMConfig:
             )
 
     def attributes(self) -> dict[str, Any]:
-        """The same under the names of the authors' `Config` class, for config.json."""
+        """The same under the names of the authors' `Config` class, for config.json; with it exchanged parts."""
         return {
             "enc_dims": self.width,
             "enc_nlayers": self.layers,
@@ -155,6 +189,7 @@ class CellFMConfig:
             "pad_zero": self.pad_zero,
             "add_zero": self.add_zero,
             "n_genes": self.n_genes,
+            **self.switches,
         }
 
 

@@ -1,8 +1,8 @@
 """CellFM's network in PyTorch (Zeng et al., Nat Commun 2025, doi 10.1038/s41467-025-59926-5, Methods).
 
 A token is a gene's embedding plus an encoding of its value; a CLS token leads. Layers are ERetNet: linear
-attention without decay, a gated bilinear unit, DeepNorm. Parameters carry the names of the MindSpore files
-(`gamma`, `beta`, `[out, in]` matrices without bias), so a state dict is the content of a checkpoint.
+attention without decay, a gated bilinear unit, DeepNorm (`layers.py`). Parameters carry the names of the MindSpore
+files, so a state dict is the content of a checkpoint.
 
 Padding is never computed: it could only be read as a key, and every path below gives it no weight there.
 """
@@ -18,22 +18,9 @@ from torch.nn import functional as F
 
 from harness.networks import empty
 from models.cellfm.config import CellFMConfig
+from models.cellfm.layers import LAYERS, LayerNorm
 
 LEAKY_SLOPE = 0.2  # MindSpore's default, not torch's
-NORM_EPS = 1e-7  # likewise
-RMS_FLOOR = 1e-12
-
-
-class LayerNorm(nn.Module):
-    """Layer norm with the names and the epsilon of MindSpore."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(width))
-        self.beta = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta, NORM_EPS)
 
 
 class ScalarEncoder(nn.Module):
@@ -64,65 +51,6 @@ class ValueEncoder(nn.Module):
     def forward(self, values: Tensor, visible: Tensor | None = None) -> Tensor:
         encoded = self.value_enc(values)
         return encoded if visible is None else torch.where(visible[..., None], encoded, self.mask_emb)
-
-
-class Retention(nn.Module):
-    """Linear attention: relu(Q) (relu(K)ᵀ V) per head, RMS-normalised, gated by silu(U).
-
-    The original also divides Q and K by √dh and V by √n. The norm has no epsilon and cancels both exactly, so
-    they are left out.
-    """
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        for name in ("q_proj", "k_proj", "v_proj", "u_proj", "o_proj"):
-            setattr(self, name, nn.Linear(width, width, bias=False))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        """`keys` (n, T) says how many times each position is read as a key; None: once."""
-        q, k = torch.relu(self._split(self.q_proj(x))), torch.relu(self._split(self.k_proj(x)))
-        if keys is not None:
-            k = k * keys[:, None, :, None].to(k.dtype)
-        o = q @ (k.transpose(-1, -2) @ self._split(self.v_proj(x)))
-        # The clamp comes before the root: a head that reads nothing has o = 0 and must keep a finite gradient.
-        o = o * o.float().square().mean(-1, keepdim=True).clamp(min=RMS_FLOOR**2).rsqrt()
-        return self.o_proj(o.transpose(1, 2).flatten(-2) * F.silu(self.u_proj(x)))
-
-
-class GatedBilinear(nn.Module):
-    """Feed-forward without activation: the product of two projections, projected."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        for name in ("u_proj", "v_proj", "o_proj"):
-            setattr(self, name, nn.Linear(width, width, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.o_proj(self.u_proj(x) * self.v_proj(x))
-
-
-class Layer(nn.Module):
-    """Post-norm residual branches, the residual scaled by alpha = (2 · layers)^¼ (DeepNorm)."""
-
-    def __init__(self, config: CellFMConfig, index: int):
-        super().__init__()
-        self.alpha = (2 * config.layers) ** 0.25
-        self.dropout = config.dropout * index / config.layers
-        self.attn = Retention(config.width, config.heads)
-        self.ffn = GatedBilinear(config.width)
-        self.post_norm1 = LayerNorm(config.width)
-        self.post_norm2 = LayerNorm(config.width)
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
-
-    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        x = self.post_norm1(torch.add(self._drop(self.attn(x, keys)), x, alpha=self.alpha))
-        return self.post_norm2(torch.add(self._drop(self.ffn(x)), x, alpha=self.alpha))
 
 
 class ValueDecoder(nn.Module):
@@ -185,9 +113,12 @@ class CellFMNetwork(nn.Module):
         # Read only where sequences are filled with unexpressed genes; a buffer, since nothing here trains that.
         self.register_buffer("zero_emb", torch.zeros(1, 1, width))
         self.value_enc = ValueEncoder(width, config.value_bins)
-        self.encoder = nn.ModuleList(Layer(config, index) for index in range(config.layers))
+        self.encoder = nn.ModuleList(LAYERS[config.norm](config, index) for index in range(config.layers))
+        if config.norm == "prenorm":
+            self.final_norm = LayerNorm(width)
         self.value_dec = ValueDecoder(width, config.add_zero)
-        self.cellwise_dec = CellwiseDecoder(width, config.add_zero)
+        if config.loss_cls:
+            self.cellwise_dec = CellwiseDecoder(width, config.add_zero)
 
     @classmethod
     def allocate(cls, config: CellFMConfig) -> Self:
@@ -204,7 +135,7 @@ class CellFMNetwork(nn.Module):
                 nn.init.xavier_normal_(tensor, 0.5, generator)
             elif kind in ("q_proj", "k_proj"):
                 nn.init.xavier_normal_(tensor, 1.0, generator)
-            elif kind in ("v_proj", "u_proj", "o_proj"):
+            elif kind in ("v_proj", "u_proj", "o_proj", "up_proj", "down_proj"):
                 nn.init.xavier_normal_(tensor, depth_gain, generator)
             elif name.endswith(".weight"):
                 bound = 1 / math.sqrt(tensor.shape[1])
@@ -219,6 +150,10 @@ class CellFMNetwork(nn.Module):
     def _static(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.gene_emb)
 
+    def tokens(self, ids: Tensor, values: Tensor) -> Tensor:
+        """What enters the first layer where nothing is hidden, (n, 1 + L, d): CLS, then the genes."""
+        return self._with_cls(self._static(ids) + self.value_enc(values))
+
     def _with_cls(self, genes: Tensor) -> Tensor:
         return torch.cat([self.cls_token.expand(len(genes), 1, -1), genes], 1)
 
@@ -226,7 +161,10 @@ class CellFMNetwork(nn.Module):
         """All layers; `first` weighs the keys of the first half of them, `second` those of the rest."""
         for index, layer in enumerate(self.encoder):
             x = layer(x, first if index < self.config.layers // 2 else second)
-        return x
+        return self._finish(x)
+
+    def _finish(self, x: Tensor) -> Tensor:
+        return self.final_norm(x) if self.config.norm == "prenorm" else x
 
     # -- ways to run it -------------------------------------------------------------------------------
 
@@ -237,8 +175,24 @@ class CellFMNetwork(nn.Module):
         chemical-perturbation model.
         """
         keys = _cls_and(mask)
-        x = self._run(self._with_cls(self._static(ids) + self.value_enc(values)), keys, keys)
+        x = self._run(self.tokens(ids, values), keys, keys)
         return x[:, 0], x[:, 1:]
+
+    def embed_cls(self, ids: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """The cell vectors of `embed` alone: only CLS goes all the way through the last layer."""
+        keys = _cls_and(mask)
+        x = self.tokens(ids, values)
+        *others, last = self.encoder
+        for layer in others:
+            x = layer(x, keys)
+        return self._finish(last(x[:, :1], keys, x))[:, 0]
+
+    def layer_inputs(self, ids: Tensor, values: Tensor, mask: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """What goes into a layer on the way of `embed`, (n, 1 + L, d), CLS first; and the key weights (n, 1 + L)."""
+        x, keys = self.tokens(ids, values), _cls_and(mask)
+        for previous in self.encoder[:layer]:
+            x = previous(x, keys)
+        return x, keys
 
     def encode(
         self, ids: Tensor, values: Tensor, mask: Tensor, visible: Tensor, *, pad_zero: bool = True
@@ -278,13 +232,15 @@ class CellFMNetwork(nn.Module):
         """Gene vectors for GEARS (`get_gene_emb.py`): a fixed panel, zeros included, no CLS, no mask."""
         return self._run(self._static(ids) + self.value_enc(values), None, None)
 
-    def decode(self, cell: Tensor, genes: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted log-normalised values (n, L), from the gene vectors and from the cell vector."""
-        return self.value_dec(genes), self.cellwise_dec(cell, self._static(ids))
+    def decode(self, cell: Tensor, genes: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
+        """Predicted log-normalised values (n, L), from the gene vectors and, with `loss_cls`, from the cell vector."""
+        by_gene = self.value_dec(genes)
+        return (by_gene, self.cellwise_dec(cell, self._static(ids))) if self.config.loss_cls else (by_gene,)
 
-    def decode_expressed(self, cell: Tensor, genes: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted probabilities (n, L) that a gene is expressed; needs the `add_zero` heads."""
-        return self.value_dec.expressed(genes), self.cellwise_dec.expressed(cell, self._static(ids))
+    def decode_expressed(self, cell: Tensor, genes: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
+        """Predicted probabilities (n, L) that a gene is expressed, likewise; needs the `add_zero` heads."""
+        by_gene = self.value_dec.expressed(genes)
+        return (by_gene, self.cellwise_dec.expressed(cell, self._static(ids))) if self.config.loss_cls else (by_gene,)
 
 
 def _cls_and(mask: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from models.geneformer.tokenizer import rank_tokens, token_counts
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from harness.corpus import Corpus
     from harness.data import CellData
     from models.geneformer.network import MaskedGeneModel
 
@@ -177,12 +178,13 @@ class Geneformer(ModelAdapter):
         network = MaskedGeneModel.empty(config).initialise(seed)
         return cls(network, dictionaries, variant=size, readout=readout, emb_layer=emb_layer)
 
-    def calibrate(self, corpus: CellData) -> None:
+    def calibrate(self, corpus: CellData | Corpus) -> None:
         """Take the gene medians from `corpus`; a gene that no cell of it expresses has median 1."""
+        from harness.corpus import Corpus
         from models.geneformer.medians import gene_medians
 
-        columns = self.match_genes(corpus.genes).ids
-        self.dictionaries.medians = gene_medians(corpus, columns, len(self.token_names))
+        parts = [(part, self.match_genes(part.genes).ids) for part in Corpus.of(corpus).parts]
+        self.dictionaries.medians = gene_medians(parts, len(self.token_names))
 
     def save(self, directory: Path) -> None:
         """Write `config.json`, `model.safetensors`, and the dictionaries in `geneformer/`."""
@@ -247,17 +249,20 @@ class Geneformer(ModelAdapter):
 
     def pretraining_loss(self, batch: TokenBatch, generator: Any) -> PretrainingLoss:
         """Masked-gene cross-entropy (term `mlm`), see `models.geneformer.objective`."""
-        from models.geneformer.objective import draw_masks, masked_gene_loss
+        from models.geneformer.objective import IGNORED, draw_masks, masked_gene_loss
 
         if self.network.cls is None:
             raise NotApplicableError(f"{self.variant} is fine-tuned: its file holds no masked-gene head to train")
-        batch = batch.tensors(self.device)
+        batch = batch.tensors()
         shown, labels = draw_masks(
-            batch.gene_ids,
-            batch.mask,
+            batch,
             pad=self.dictionaries.tokens[PAD],
             mask_token=self.dictionaries.tokens[MASK],
             vocab_size=len(self.token_names),
             generator=generator,
         )
-        return PretrainingLoss({"mlm": masked_gene_loss(self.network, shown, batch.mask, labels)})
+        shown, mask, found = (part.to(self.device) for part in (shown, batch.mask, labels))
+        return PretrainingLoss(
+            {"mlm": int((labels != IGNORED).sum())},
+            lambda: {"mlm": masked_gene_loss(self.network, shown, mask, found)},
+        )

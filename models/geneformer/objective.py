@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.draws import CellDraws
+from harness.tokens import TokenBatch
 from models.geneformer.network import MaskedGeneModel
 
 SELECTED = 0.15
@@ -18,28 +20,26 @@ IGNORED = -100
 
 
 def draw_masks(
-    ids: Tensor, mask: Tensor, *, pad: int, mask_token: int, vocab_size: int, generator: torch.Generator
+    batch: TokenBatch, *, pad: int, mask_token: int, vocab_size: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Corrupted ids and labels, both int64 (n, L); labels are -100 where nothing is predicted.
+    """Corrupted ids and labels, both int64 (n, L); labels are -100 where nothing is predicted. Tensors on the CPU.
 
     Each real position is selected with probability 0.15; of these 80 % become `<mask>`, 10 % a token drawn from
     the whole vocabulary, 10 % stay. As with the authors' collator only `<pad>` and `<mask>` are never selected:
     `<cls>` and `<eos>` can be, and a random token can be a special one.
     """
-
-    def below(share: float) -> Tensor:
-        return (torch.rand(ids.shape, generator=generator, device=generator.device) < share).to(ids.device)
-
-    selected = below(SELECTED) & mask & (ids != pad) & (ids != mask_token)
-    masked = below(MASKED) & selected
-    swapped = below(RANDOM) & selected & ~masked
-    other = torch.randint(vocab_size, ids.shape, generator=generator, device=generator.device).to(ids.device)
+    draws = CellDraws(batch, generator)
+    ids, mask = batch.gene_ids, batch.mask
+    selected = (draws.tokens() < SELECTED) & mask & (ids != pad) & (ids != mask_token)
+    masked = (draws.tokens() < MASKED) & selected
+    swapped = (draws.tokens() < RANDOM) & selected & ~masked
+    other = (draws.tokens().double() * vocab_size).long()
     shown = ids.masked_fill(masked, mask_token)
     return torch.where(swapped, other, shown), ids.masked_fill(~selected, IGNORED)
 
 
-def masked_gene_loss(network: MaskedGeneModel, ids: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed cross-entropy, and number, of the positions with a label; logits are computed nowhere else."""
+def masked_gene_loss(network: MaskedGeneModel, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+    """Summed cross-entropy of the positions with a label; logits are computed nowhere else."""
     predicted = labels != IGNORED
     logits = network.logits(network(ids, mask)[predicted])
-    return F.cross_entropy(logits.float(), labels[predicted], reduction="sum"), predicted.sum()
+    return F.cross_entropy(logits.float(), labels[predicted], reduction="sum")

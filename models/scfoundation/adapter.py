@@ -338,9 +338,10 @@ class ScFoundation(ModelAdapter):
 
         if self.options.input_type == "bulk":
             raise InputError("model.input_type=bulk: scFoundation is pretrained on single cells")
-        batch = self._tensors(batch, generator.device)
+        batch = self._tensors(batch, "cpu")
         cells = objective.draw(batch, len(self.symbols), flatten(self.config, "config"), generator)
-        return PretrainingLoss({"mse": objective.squared_errors(self.network, cells.to(self.device))})
+        count, cells = int(cells.hidden.sum()), cells.to(self.device)
+        return PretrainingLoss({"mse": count}, lambda: {"mse": objective.squared_errors(self.network, cells)})
 
     def _tensors(self, batch: TokenBatch, device: Any = None) -> TokenBatch:
         if batch.values is None:

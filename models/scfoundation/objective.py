@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from harness.draws import CellDraws
 from harness.tokens import TokenBatch
 from models.scfoundation.network import Network
 from models.scfoundation.tokenizer import SCALE
@@ -54,28 +55,25 @@ class MaskedCells:
 
 
 def draw(batch: TokenBatch, n_genes: int, config: Mapping[str, Any], generator: torch.Generator) -> MaskedCells:
-    """Down-sample and hide at random; every draw is from `generator`, on its device.
+    """Down-sample and hide at random, by `harness.draws.CellDraws`.
 
     Parameters
     ----------
     batch
-        Tokens of raw counts of single cells, as tensors on the generator's device. T is not read.
+        Tokens of raw counts of single cells, as tensors on the CPU. T is not read.
     config
         The flat config of the network: its masking shares.
     """
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=generator.device)
-
+    draws = CellDraws(batch, generator)
     ids, mask = batch.gene_ids, batch.mask
     n, genes = len(ids), mask & (ids < n_genes)
     raw_totals = (10 ** (batch.values * (mask & (ids == n_genes + 1))).sum(1, keepdim=True)).round()
     counts = (batch.values.expm1() * raw_totals / SCALE).round() * genes
 
     # The middle one of three uniform numbers is Beta(2, 2) distributed.
-    rate = uniform(n, 3).median(dim=1, keepdim=True).values
-    fewer = torch.binomial(counts, rate.expand_as(counts).contiguous(), generator=generator)
-    chosen = (uniform(n, 1) < DOWN_SAMPLED) & (raw_totals > MIN_COUNTS) & (fewer.sum(1, keepdim=True) > 1)
+    rate = draws.cells(3).median(dim=1, keepdim=True).values
+    fewer = draws.binomial(counts, rate)
+    chosen = (draws.cells(1) < DOWN_SAMPLED) & (raw_totals > MIN_COUNTS) & (fewer.sum(1, keepdim=True) > 1)
     counts = torch.where(chosen, fewer, counts)
     totals = counts.sum(1, keepdim=True)
     values = torch.log1p(counts / totals.clamp(min=1) * SCALE)
@@ -87,7 +85,7 @@ def draw(batch: TokenBatch, n_genes: int, config: Mapping[str, Any], generator: 
     expressed = empty.scatter(1, ids, counts) > 0
     targets = empty.scatter(1, ids, batch.values)[:, :-1]
     share = torch.where(expressed, config.get("value_mask_prob", HIDDEN), config.get("zero_mask_prob", HIDDEN_ZEROS))
-    hidden = (uniform(n, n_genes + 3) < share) & mask.any(1, keepdim=True)
+    hidden = (draws.cells(n_genes + 3) < share) & mask.any(1, keepdim=True)
     hidden[:, n_genes:] = False
 
     shown = mask & (~genes | (counts > 0)) & ~hidden.gather(1, ids)
@@ -103,8 +101,8 @@ def predict(network: Network, cells: MaskedCells) -> Tensor:
     return network.to_final(decoded).squeeze(-1).float()
 
 
-def squared_errors(network: Network, cells: MaskedCells) -> tuple[Tensor, Tensor]:
-    """Sum of squared errors at the hidden positions, and their number.
+def squared_errors(network: Network, cells: MaskedCells) -> Tensor:
+    """Sum of squared errors at the hidden positions.
 
     A few cells at a time; where there are several portions, what the decoder computed is not kept but computed
     again for the gradient, so that memory does not grow with the vocabulary times the batch.
@@ -116,7 +114,5 @@ def squared_errors(network: Network, cells: MaskedCells) -> tuple[Tensor, Tensor
 
     portions = [cells[rows] for rows in network.portions(len(cells.ids))]
     if len(portions) == 1:
-        total = errors(portions[0])
-    else:
-        total = torch.stack([checkpoint(errors, part, use_reentrant=False) for part in portions]).sum()
-    return total, cells.hidden.sum()
+        return errors(portions[0])
+    return torch.stack([checkpoint(errors, part, use_reentrant=False) for part in portions]).sum()

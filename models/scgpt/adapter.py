@@ -230,7 +230,10 @@ class ScGPT(ModelAdapter):
             )
         ratios = np.atleast_1d(self.args.get("mask_ratio", DEFAULT_ARGS["mask_ratio"])).tolist()
         division = pretraining.divide(self._tensors(batch), self.special, ratios, generator)
-        return PretrainingLoss(pretraining.terms(pretraining.predict(self.network, division), division))
+        counts = dict.fromkeys(pretraining.TERMS, int(division.generated_mask.sum()))
+        return PretrainingLoss(
+            counts, lambda: pretraining.squared_errors(pretraining.predict(self.network, division), division)
+        )
 
     def _tensors(self, batch: TokenBatch) -> TokenBatch:
         if batch.values is None:

@@ -9,11 +9,12 @@ on, so that the loss is a function of weights and batch alone and a short budget
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from harness.draws import CellDraws
 from harness.tokens import TokenBatch
 from models.scgpt.network import Network
 from models.scgpt.tokenizer import SpecialTokens
@@ -43,6 +44,10 @@ class Predictions:
     generative: Tensor
 
 
+#: Terms of the loss.
+TERMS = tuple(field.name for field in fields(Predictions))
+
+
 def divide(batch: TokenBatch, special: SpecialTokens, ratios: Sequence[float], generator: torch.Generator) -> Division:
     """Draw one ratio for the batch, and int(ratio * genes) random genes of every cell to be generated.
 
@@ -51,9 +56,9 @@ def divide(batch: TokenBatch, special: SpecialTokens, ratios: Sequence[float], g
     batch
         Tensors; position 0 holds `<cls>`.
     """
-    device, ids = generator.device, batch.gene_ids
-    choice = torch.randint(len(ratios), (1,), generator=generator, device=device)
-    keys = torch.rand(ids.shape, generator=generator, device=device).to(ids.device)
+    ids = batch.gene_ids
+    choice = torch.randint(len(ratios), (1,), generator=generator, device=generator.device)
+    keys = CellDraws(batch, generator).tokens().to(ids.device)
     genes = batch.mask.clone()
     genes[:, :1] = False
     n_genes = genes.sum(dim=1, keepdim=True)
@@ -90,10 +95,10 @@ def predict(network: Network, division: Division) -> Predictions:
     )
 
 
-def terms(predictions: Predictions, division: Division) -> dict[str, tuple[Tensor, Tensor]]:
-    """Squared errors at the generated genes: term -> (sum, count)."""
+def squared_errors(predictions: Predictions, division: Division) -> dict[str, Tensor]:
+    """Squared errors at the generated genes: term -> sum."""
     mask = division.generated_mask
     return {
-        name: (((predicted.float() - division.generated_values)[mask] ** 2).sum(), mask.sum())
+        name: ((predicted.float() - division.generated_values)[mask] ** 2).sum()
         for name, predicted in vars(predictions).items()
     }

@@ -310,6 +310,7 @@ class UCE(ModelAdapter):
         import torch
 
         from models.uce import objective
+        from models.uce.genome import PAD
 
         if not {"expressed", "unexpressed"} <= set(batch.extra):
             raise InputError("UCE's objective asks for genes in TokenBatch.extra: expressed and unexpressed, (n, q)")
@@ -317,7 +318,10 @@ class UCE(ModelAdapter):
         ids, mask = objective.hide(batch, self.gene_tables.chromosome_offset, generator)
         questions = torch.cat([batch.extra["expressed"], batch.extra["unexpressed"]], dim=1)
         labels = torch.arange(questions.shape[1], device=ids.device) < batch.extra["expressed"].shape[1]
-        return PretrainingLoss({"expression": objective.losses(self.network, ids, mask, questions, labels)})
+        return PretrainingLoss(
+            {"expression": int((questions != PAD).sum())},
+            lambda: {"expression": objective.losses(self.network, ids, mask, questions, labels)},
+        )
 
 
 def _checked(readout: str | None, gene_vectors: str) -> tuple[str, str]:

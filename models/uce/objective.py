@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.draws import CellDraws
 from harness.tokens import TokenBatch
 from models.uce.genome import N_SPECIAL, PAD
 from models.uce.network import Network
@@ -33,7 +34,7 @@ def hide(batch: TokenBatch, chromosome_offset: int, generator: torch.Generator) 
         First token of the chromosomes.
     """
     ids, mask = batch.gene_ids, batch.mask
-    draws = torch.rand(ids.shape, generator=generator, device=generator.device).to(ids.device)
+    draws = CellDraws(batch, generator).tokens().to(ids.device)
     place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     # Repeats of a gene are adjacent: the first of them draws for all.
     repeats = torch.zeros_like(mask)
@@ -51,8 +52,8 @@ def hide(batch: TokenBatch, chromosome_offset: int, generator: torch.Generator) 
     return ids.gather(1, order)[:, :width].masked_fill(~kept, PAD), kept
 
 
-def losses(network: Network, ids: Tensor, mask: Tensor, questions: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Binary cross entropy of questions (n, q), tokens of genes (padding: no question): sum and count.
+def losses(network: Network, ids: Tensor, mask: Tensor, questions: Tensor, labels: Tensor) -> Tensor:
+    """Summed binary cross entropy of questions (n, q), tokens of genes (padding: no question).
 
     Parameters
     ----------
@@ -66,4 +67,4 @@ def losses(network: Network, ids: Tensor, mask: Tensor, questions: Tensor, label
     logits = network.expression_logits(cells, network.proteins(questions)).float()
     asked = questions != PAD
     each = F.binary_cross_entropy_with_logits(logits, labels.to(logits).expand_as(logits), reduction="none")
-    return each[asked].sum(), asked.sum()
+    return each[asked].sum()

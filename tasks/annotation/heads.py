@@ -7,7 +7,9 @@ from typing import Any
 #: Head -> what it is, for help and board.
 HEADS = {
     "knn": "k nearest neighbours (Euclidean)",
+    "centroid": "nearest mean of the training cells of a type (Euclidean)",
     "logreg": "logistic regression on standardised dimensions",
+    "svm": "linear SVM, one against rest, C = 1, on standardised dimensions",
     "mlp": "one hidden layer of 128 on standardised dimensions; the CellFM paper calls this zero-shot",
 }
 
@@ -23,14 +25,19 @@ def make_head(name: str, n_train: int, neighbors: int, seed: int) -> Any:
         Number of training cells; no more neighbours than that are asked for.
     """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
 
     if name == "knn":
         return KNeighborsClassifier(min(neighbors, n_train))
-    if name == "logreg":
-        return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
-    mlp = MLPClassifier((128,), alpha=1e-3, max_iter=200, random_state=seed)
-    return make_pipeline(StandardScaler(), mlp)
+    if name == "centroid":
+        return NearestCentroid()
+    trained = {
+        "logreg": LogisticRegression(max_iter=1000, random_state=seed),
+        "svm": LinearSVC(C=1.0, random_state=seed),
+        "mlp": MLPClassifier((128,), alpha=1e-3, max_iter=200, random_state=seed),
+    }
+    return make_pipeline(StandardScaler(), trained[name])

@@ -1,4 +1,4 @@
-"""Cell-type annotation: heads trained on the embeddings of a stratified 70/30 split.
+"""Cell-type annotation: heads on frozen embeddings, or networks fine-tuned, by a stratified 70/30 split.
 
 CellFM paper, section "Cell type annotation with CellFM" (intra-dataset protocol).
 """
@@ -13,6 +13,8 @@ import numpy as np
 from harness.errors import InputError
 from harness.registry import register_task
 from harness.task import Split, Task, TaskResult
+from harness.tuning import SETTINGS
+from tasks.annotation.finetune import finetuned_labels
 from tasks.annotation.heads import HEADS, make_head
 from tasks.annotation.scores import classification_rows, confusion_table, prediction_table
 from tasks.labels import enough_cells, umap_table
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
 class Annotation(Task):
     """Accuracy, macro F1 and per-class F1 of each head.
 
+    With `setting=frozen` the heads below read the cell vectors; with `lora` and `full` the network is trained together
+    with the one head that `finetune.head` names, on the same split.
+
     Parameters
     ----------
     heads
-        Of `tasks.annotation.heads.HEADS`.
+        Of `tasks.annotation.heads.HEADS`, for `setting=frozen`.
     test_size
         Share of test cells, per cell type.
     min_cells
@@ -44,11 +49,16 @@ class Annotation(Task):
     needs = ("cell_type",)
     headline = (
         ("macro_f1", "knn"),
+        ("macro_f1", "centroid"),
         ("macro_f1", "logreg"),
         ("macro_f1", "mlp"),
+        ("macro_f1", "linear"),
+        ("macro_f1", "native"),
         ("macro_f1", "svm"),
         ("accuracy", "logreg"),
     )
+    settings = SETTINGS
+    controls = {"floor": ("random_embedding", "permuted_labels"), "ceiling": ("perfect_embedding",)}
 
     def __init__(
         self,
@@ -83,41 +93,49 @@ class Annotation(Task):
         return Split(name, np.sort(train), np.sort(test), excluded)
 
     def run(self, subject: Subject, data: CellData, split: Split, seed: int) -> TaskResult:
-        """Train each head on the training cells, score it on the test cells."""
-        from threadpoolctl import threadpool_limits
-
+        """Train on the training cells, score on the test cells."""
         labels = data.labels("cell_type")
         result = TaskResult()
-        if subject.spec.kind == "predictor":
-            head = subject.spec.name
-            predicted = {head: subject.model.predict(data, split, labels, seed)}
+        if subject.tuning is not None:
+            predicted, test = finetuned_labels(subject, data, split, labels, result)
+        elif subject.spec.kind == "predictor":
+            predicted = {subject.spec.name: subject.model.predict(data, split, labels, seed)}
             test = split.test
         else:
-            vectors = subject.cells()
-            readable = ~np.isnan(vectors).any(axis=1)
-            train, test = split.train[readable[split.train]], split.test[readable[split.test]]
-            lost = len(split.train) + len(split.test) - len(train) - len(test)
-            if lost:
-                result.notes["cells the model cannot read"] = lost
-            if len(set(labels[train])) < 2 or not len(test):
-                raise InputError(
-                    f"{subject.spec.name} reads too few cells of {data.name}: {len(train)} training cells of "
-                    f"{len(set(labels[train]))} types and {len(test)} test cells are left"
-                )
-            # One thread: the same numbers on any machine, and faster at these sizes.
-            with threadpool_limits(1), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a head that stops before converging is scored as it is
-                predicted = {}
-                for name in self.config["heads"]:
-                    head = make_head(name, len(train), self.config["neighbors"], seed)
-                    predicted[name] = head.fit(vectors[train], labels[train]).predict(vectors[test])
-            result.tables["umap"] = umap_table(subject, data)
+            predicted, test = self._by_heads(subject, data, split, labels, seed, result)
         for head, labels_found in predicted.items():
             result.metrics += classification_rows(labels[test], labels_found, head)
         result.tables["predictions"] = prediction_table(data.obs_names[test], labels[test], predicted)
         result.tables["confusion"] = confusion_table(labels[test], predicted)
         result.notes["training cells"], result.notes["test cells"] = len(split.train), len(test)
         return result
+
+    def _by_heads(
+        self, subject: Subject, data: CellData, split: Split, labels: np.ndarray, seed: int, result: TaskResult
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Labels predicted by each head from frozen vectors, and the test cells they are of."""
+        from threadpoolctl import threadpool_limits
+
+        vectors = subject.cells()
+        readable = ~np.isnan(vectors).any(axis=1)
+        train, test = split.train[readable[split.train]], split.test[readable[split.test]]
+        lost = len(split.train) + len(split.test) - len(train) - len(test)
+        if lost:
+            result.notes["cells the model cannot read"] = lost
+        if len(set(labels[train])) < 2 or not len(test):
+            raise InputError(
+                f"{subject.spec.name} reads too few cells of {data.name}: {len(train)} training cells of "
+                f"{len(set(labels[train]))} types and {len(test)} test cells are left"
+            )
+        predicted = {}
+        # One thread: the same numbers on any machine, and faster at these sizes.
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a head that stops before converging is scored as it is
+            for name in self.config["heads"]:
+                head = make_head(name, len(train), self.config["neighbors"], seed)
+                predicted[name] = head.fit(vectors[train], labels[train]).predict(vectors[test])
+        result.tables["umap"] = umap_table(subject, data)
+        return predicted, test
 
     def metric_names(self) -> tuple[str, ...]:
         """Names of the metrics given."""

@@ -13,7 +13,7 @@ from harness.errors import InputError, NotApplicableError
 from harness.metrics import row
 from harness.registry import register_task
 from harness.task import Split, Task, TaskResult
-from tasks.integration.scib import BATCH, BIO, batch_correction, bio_conservation, neighbour_graph
+from tasks.integration.scib import BATCH, BIO, batch_correction, bio_conservation, neighbour_graph, per_type
 from tasks.labels import enough_cells, umap_table
 
 if TYPE_CHECKING:
@@ -35,16 +35,19 @@ class Integration(Task):
 
     name = "integration"
     title = "Batch integration"
-    version = "1"
+    version = "2"
     needs = ("cell_type",)
     headline = (
         ("avg_bio", "none"),
         ("avg_batch", "none"),
         ("overall", "none"),
+        ("macro_silhouette_label", "none"),
+        ("bras", "none"),
         ("nmi_leiden", "none"),
         ("ari_leiden", "none"),
-        ("silhouette_label", "none"),
     )
+    #: A random embedding mixes batches perfectly, so that batch correction has a floor of its own.
+    controls = {"floor": ("random_embedding", "batch_embedding"), "ceiling": ("perfect_embedding",)}
 
     def __init__(self, neighbors: int = 90, min_cells: int = 5):
         super().__init__(neighbors=neighbors, min_cells=min_cells)
@@ -74,20 +77,28 @@ class Integration(Task):
         several = len(set(batches)) > 1
         scores = bio_conservation(x, labels, batches if several else None, graph, seed)
         scores["avg_bio"] = _mean(scores, BIO)
+        types = per_type(x, labels, batches if several else None, graph)
+        scores["macro_silhouette_label"] = float(np.mean(list(types["silhouette_label"].values())))
         if several:
-            scores |= batch_correction(x, labels, batches, graph, _unintegrated(data, cells))
+            scores |= batch_correction(x, labels, batches, graph, _unintegrated(data, cells), types["kbet"])
             scores["avg_batch"] = _mean(scores, BATCH)
             scores["overall"] = 0.6 * scores["avg_bio"] + 0.4 * scores["avg_batch"]
         else:
             result.notes["batch correction"] = "one batch: nothing to correct, bio conservation only"
+        sizes = dict(zip(*np.unique(labels, return_counts=True), strict=True))
         result.metrics = [row(name, value, n=len(cells)) for name, value in scores.items()]
+        result.metrics += [
+            row(name, value, scope="per-class", key=str(kind), n=int(sizes[kind]))
+            for name, values in types.items()
+            for kind, value in values.items()
+        ]
         result.tables["umap"] = umap_table(subject, data)
         result.notes["cells scored"] = len(cells)
         return result
 
     def metric_names(self) -> tuple[str, ...]:
         """Names of the metrics given."""
-        return (*BIO, "avg_bio", *BATCH, "avg_batch", "overall")
+        return (*BIO, "avg_bio", "macro_silhouette_label", *BATCH, "avg_batch", "overall")
 
 
 def _mean(scores: dict[str, float], names: tuple[str, ...]) -> float:

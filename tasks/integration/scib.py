@@ -77,18 +77,55 @@ def bio_conservation(
 
 
 def batch_correction(
-    x: np.ndarray, labels: np.ndarray, batches: np.ndarray, graph: Any, unintegrated: np.ndarray
+    x: np.ndarray, labels: np.ndarray, batches: np.ndarray, graph: Any, unintegrated: np.ndarray, kbet: dict[str, float]
 ) -> dict[str, float]:
-    """Batch-correction metrics; `unintegrated` float (n, p) is what PCR compares with."""
+    """Batch-correction metrics; `unintegrated` float (n, p) is what PCR compares with, `kbet` that of each type."""
     import scib_metrics as scib
 
-    kbet = scib.kbet_per_label(_nearest(graph, KBET_NEIGHBORS), batches, labels)
     scores = {
         "bras": scib.bras(x, labels, batches),
         "ilisi": scib.ilisi_knn(graph, batches),
-        "kbet": kbet,
+        "kbet": np.mean(list(kbet.values())) if kbet else np.nan,
         "graph_connectivity": scib.graph_connectivity(_nearest(graph, CLUSTERING_NEIGHBORS), labels),
         "pcr_comparison": scib.pcr_comparison(unintegrated, x, batches, categorical=True),
         "silhouette_batch": scib.silhouette_batch(x, labels, batches),
     }
     return {name: float(value) for name, value in scores.items()}
+
+
+def per_type(x: np.ndarray, labels: np.ndarray, batches: np.ndarray | None, graph: Any) -> dict[str, dict[str, float]]:
+    """Metric -> cell type -> score, of the metrics that are made of scores of types.
+
+    `bras`, `silhouette_batch`, `kbet` and `graph_connectivity` are by definition the mean over the types for which
+    they are defined, and that mean is what scib-metrics gives for all cells. `silhouette_label` is a mean over cells;
+    the mean over its types is `macro_silhouette_label`. The others (NMI, ARI, medians of LISI, PCR) have no parts.
+
+    Parameters
+    ----------
+    x, labels, batches, graph
+        As `bio_conservation` and `batch_correction` take them; batches None where there is one.
+    """
+    import scib_metrics as scib
+    from scib_metrics.utils import silhouette_samples
+
+    types = np.unique(labels)
+    width = (np.asarray(silhouette_samples(x, labels)) + 1) / 2
+    found = {"silhouette_label": {t: float(width[labels == t].mean()) for t in types}}
+    if batches is None:
+        return found
+    near = _nearest(graph, CLUSTERING_NEIGHBORS).knn_graph_distances
+    found["graph_connectivity"] = {t: _connected(near[labels == t][:, labels == t]) for t in types}
+    _, kbet = scib.kbet_per_label(_nearest(graph, KBET_NEIGHBORS), batches, labels, return_df=True)
+    found["kbet"] = {t: float(v) for t, v in zip(kbet["cluster"], kbet["kBET"], strict=True) if v == v}
+    mixed = [t for t in types if 1 < len(set(batches[labels == t])) < (labels == t).sum()]
+    for name, score in (("bras", scib.bras), ("silhouette_batch", scib.silhouette_batch)):
+        found[name] = {t: float(score(x[labels == t], labels[labels == t], batches[labels == t])) for t in mixed}
+    return found
+
+
+def _connected(graph: Any) -> float:
+    """Share of the cells of a type that lie in its largest connected component."""
+    from scipy.sparse.csgraph import connected_components
+
+    _, component = connected_components(graph, connection="strong")
+    return float(np.bincount(component).max() / len(component))

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from harness.checkpoints import read_torch
 from harness.errors import InputError
 from harness.genes import GeneMatch
-from harness.model import ModelSpec
+from harness.model import ModelSpec, PretrainingLoss
 from harness.tokens import CellOutput
 from tests.conformance.toy import CONTEXT, Toy
 
@@ -352,9 +352,22 @@ class FallsBackToRandomWeights(Toy):
 @caught_by("gradients")
 class TrainsHalfItsTensors(Toy):
     def pretraining_loss(self, batch, generator):
-        gene = self.network.gene.weight
-        try:
-            gene.requires_grad_(False)
-            return super().pretraining_loss(batch, generator)
-        finally:
-            gene.requires_grad_(True)
+        loss = super().pretraining_loss(batch, generator)
+
+        def sums():
+            gene = self.network.gene.weight
+            try:
+                gene.requires_grad_(False)
+                return loss.sums()
+            finally:
+                gene.requires_grad_(True)
+
+        return PretrainingLoss(loss.counts, sums)
+
+
+@caught_by("loss-parts")
+class DrawsMasksByPlaceInTheBatch(Toy):
+    def chances(self, batch, generator):
+        import torch
+
+        return torch.rand(batch.mask.shape, generator=generator)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.checkpoints import load_state, read_torch
+from harness.draws import CellDraws
 from harness.errors import InputError
 from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
 from harness.tokens import CellOutput, TokenBatch
@@ -118,8 +119,14 @@ class Toy(ModelAdapter):
         import torch
 
         batch = batch.tensors(self.device)
-        hidden = (torch.rand(batch.mask.shape, generator=generator) < 0.3) & batch.mask
-        seen = torch.where(hidden, torch.zeros_like(batch.values), batch.values)
-        guess = self.network.decoder(self.network(batch.gene_ids, seen, batch.mask))[..., 0]
-        errors = (guess - torch.log1p(batch.values)) ** 2 * hidden
-        return PretrainingLoss({"mse": (errors.sum(), hidden.sum())})
+        hidden = (self.chances(batch, generator) < 0.3) & batch.mask
+
+        def sums():
+            seen = torch.where(hidden, torch.zeros_like(batch.values), batch.values)
+            guess = self.network.decoder(self.network(batch.gene_ids, seen, batch.mask))[..., 0]
+            return {"mse": ((guess - torch.log1p(batch.values)) ** 2 * hidden).sum()}
+
+        return PretrainingLoss({"mse": int(hidden.sum())}, sums)
+
+    def chances(self, batch, generator):
+        return CellDraws(batch, generator).tokens()

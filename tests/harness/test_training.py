@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from harness import CellData, InputError, ResultStore
+from harness.recipe import Recipe
 from harness.training import pretrain
 from tests.conformance.toy import Toy
 from tests.conftest import make_cells
@@ -19,7 +20,7 @@ def corpus():
 
 def trained(corpus, seed=0, **settings):
     model = Toy.from_scratch(corpus.genes, seed=0)
-    log = pretrain(model, corpus, tokens=20_000, batch_cells=16, seed=seed, learning_rate=3e-3, **settings)
+    log = pretrain(model, corpus, tokens=20_000, batch_cells=16, seed=seed, recipe=Recipe(learning_rate=3e-3), **settings)
     return model, log
 
 

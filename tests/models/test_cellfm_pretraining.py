@@ -124,20 +124,24 @@ def test_ten_steps(recorded):
 def test_masks_follow_the_official_rule():
     sizes = torch.tensor([1, 4, 5, 9, 10, 37, 56])
     mask = torch.arange(60) < sizes[:, None]
-    visible, counted = draw_masks(mask, torch.Generator().manual_seed(1))
+    batch = TokenBatch(torch.arange(1, 61).expand(7, -1), torch.ones(7, 60), mask)
+    visible, counted = draw_masks(batch, torch.Generator().manual_seed(1))
     in_loss = [int(0.2 * n) or n for n in sizes.tolist()]
     hidden = [int(0.8 * int(0.2 * n)) for n in sizes.tolist()]
     assert counted.sum(1).tolist() == in_loss
     assert (mask & ~visible).sum(1).tolist() == hidden
     assert not (counted & ~mask).any() and not (visible & ~mask).any()
     assert not (mask & ~visible & ~counted).any()  # what is hidden counts
-    again = draw_masks(mask, torch.Generator().manual_seed(1))
+    again = draw_masks(batch, torch.Generator().manual_seed(1))
     assert torch.equal(again[0], visible) and torch.equal(again[1], counted)
+    alone = draw_masks(batch.take(np.array([3])), torch.Generator().manual_seed(1))  # without its padding
+    assert torch.equal(alone[0], visible[3:4, :9]) and torch.equal(alone[1], counted[3:4, :9])
 
 
 def test_masks_are_uniform():
-    mask = torch.ones(4000, 10, dtype=torch.bool)
-    visible, counted = draw_masks(mask, torch.Generator().manual_seed(0))
+    values = torch.rand(4000, 10, generator=torch.Generator().manual_seed(2))  # cells that differ
+    batch = TokenBatch(torch.arange(1, 11).expand(4000, -1), values, torch.ones(4000, 10, dtype=torch.bool))
+    visible, counted = draw_masks(batch, torch.Generator().manual_seed(0))
     assert_allclose(counted.float().mean(0), 0.2, atol=0.03)
     assert_allclose((~visible).float().mean(0), 0.1, atol=0.025)
 
@@ -151,7 +155,7 @@ def test_loss_reaches_every_parameter_and_leaves_the_global_generator():
     state = torch.get_rng_state()
     loss = model.pretraining_loss(batch, torch.Generator().manual_seed(0))
     assert torch.equal(state, torch.get_rng_state())
-    assert set(loss.terms) == {"gene", "cell"}
+    assert set(loss.counts) == {"gene", "cell"}
     loss.total.backward()
     for name, parameter in model.network.named_parameters():
         gradient = parameter.grad
@@ -162,7 +166,7 @@ def test_loss_is_a_sum_over_cells():
     """Sums and counts add up, whatever the padding a batch brings."""
     case = load("base")
     batch = case.tokens().tensors()
-    visible, counted = draw_masks(batch.mask, torch.Generator().manual_seed(0))
+    visible, counted = draw_masks(batch, torch.Generator().manual_seed(0))
     arguments = (batch.gene_ids, batch.values, batch.mask, visible, counted)
     whole = masked_losses(case.network, *arguments)
     sizes = batch.mask.sum(1).tolist()

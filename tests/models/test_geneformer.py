@@ -224,6 +224,5 @@ def test_pretraining_loss_under_the_recorded_mask(case):
     expected = case.expected
     ids, labels = (torch.as_tensor(expected[key]).long() for key in ("mlm_input_ids", "mlm_labels"))
     mask = torch.as_tensor(expected["mlm_attention_mask"]).bool()
-    total, count = masked_gene_loss(case.model().network, ids, mask, labels)
-    assert int(count) == int((expected["mlm_labels"] != -100).sum())
-    np.testing.assert_allclose(float(total / count), expected["mlm_loss"], **CLOSE)
+    total = masked_gene_loss(case.model().network, ids, mask, labels)
+    np.testing.assert_allclose(float(total / (labels != -100).sum()), expected["mlm_loss"], **CLOSE)

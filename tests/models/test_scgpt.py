@@ -190,7 +190,7 @@ def test_recorded_division_gives_the_recorded_predictions_and_losses(model, expe
     division, network = division_of(expected), model.network
     with torch.inference_mode():
         predictions = pretraining.predict(network, division)
-        terms = pretraining.terms(predictions, division)
+        sums = pretraining.squared_errors(predictions, division)
         seen, _ = network.generate(
             division.perceived_ids, division.perceived_values, division.perceived_mask, division.generated_ids
         )
@@ -205,7 +205,8 @@ def test_recorded_division_gives_the_recorded_predictions_and_losses(model, expe
         (from_cell, expected["pre_mvc"][:, :width], division.perceived_mask, CLOSE_MVC),
     ):
         np.testing.assert_allclose(ours[mask], theirs[mask.numpy()], **tolerance)
-    losses = {name: float(total / count) for name, (total, count) in terms.items()}
+    assert set(sums) == set(pretraining.TERMS)
+    losses = {name: float(total / division.generated_mask.sum()) for name, total in sums.items()}
     recorded = {"gep": "gep", "gepc": "gepc", "generative": "gen"}
     for name, theirs in recorded.items():
         np.testing.assert_allclose(losses[name], expected[f"pre_loss_{theirs}"], **CLOSE)

@@ -340,7 +340,7 @@ def test_pretraining_loss_reaches_every_parameter_and_can_be_learned():
     losses = []
     for step in range(40):
         loss = model.pretraining_loss(batch, torch.Generator().manual_seed(step))
-        assert set(loss.terms) == {"gep", "gepc", "generative"}
+        assert set(loss.counts) == {"gep", "gepc", "generative"}
         optimizer.zero_grad()
         loss.total.backward()
         if step == 0:
@@ -358,7 +358,7 @@ def test_pretraining_terms_count_the_generated_genes():
     with torch.inference_mode():
         loss = model.pretraining_loss(batch, torch.Generator().manual_seed(0))
     n_genes = batch.mask.sum(axis=1) - 1
-    assert all(int(count) == int((n_genes // 2).sum()) for _, count in loss.terms.values())
+    assert all(int(count) == int((n_genes // 2).sum()) for count in loss.counts.values())
 
 
 def test_gradients_reach_the_network_through_forward():

@@ -8,7 +8,11 @@ from tests.conftest import make_cells
 
 
 def values(record):
-    return {m.name: m.value for m in record.metrics}
+    return {m.name: m.value for m in record.metrics if m.scope == "overall"}
+
+
+def parts(record, name):
+    return [m.value for m in record.metrics if (m.name, m.scope) == (name, "per-class")]
 
 
 def test_equal_to_scib_metrics(bench, tmp_path):
@@ -28,7 +32,9 @@ def test_equal_to_scib_metrics(bench, tmp_path):
     assert found["clisi"] == pytest.approx(float(scib.clisi_knn(neighbour_graph(x, 90), labels)), abs=1e-6)
     bio = ("nmi_kmeans", "ari_kmeans", "nmi_leiden", "ari_leiden", "silhouette_label", "clisi")
     assert found["avg_bio"] == pytest.approx(np.mean([found[name] for name in bio]), abs=1e-9)
-    assert set(found) == {*bio, "avg_bio"}, "one batch: no batch metric is made up"
+    assert set(found) == {*bio, "avg_bio", "macro_silhouette_label"}, "one batch: no batch metric is made up"
+    assert len(parts(record, "silhouette_label")) == len(set(labels))
+    assert found["macro_silhouette_label"] == pytest.approx(np.mean(parts(record, "silhouette_label")), abs=1e-9)
     assert "one batch" in record.notes["batch correction"]
     assert all("scib-metrics-" in m.version for m in record.metrics)
 
@@ -50,6 +56,33 @@ def test_batches_add_batch_metrics(bench, tmp_path):
     for name in ("bras", "ilisi", "kbet", "graph_connectivity", "pcr_comparison", "isolated_labels", "overall"):
         assert found[name] is not None, name
     assert found["overall"] == pytest.approx(0.6 * found["avg_bio"] + 0.4 * found["avg_batch"], abs=1e-9)
+
+
+def test_scores_of_types_make_the_number_of_scib_metrics():
+    """Their mean is scib-metrics' own number; a type of one batch has no part in mixing."""
+    import scib_metrics as scib
+
+    from tasks.integration.scib import CLUSTERING_NEIGHBORS, KBET_NEIGHBORS, _nearest, neighbour_graph, per_type
+
+    rng = np.random.default_rng(0)
+    kinds = np.arange(300) % 5
+    labels, batches = np.array([f"t{k}" for k in kinds]), np.array([f"b{k}" for k in rng.integers(0, 3, 300)])
+    batches[labels == "t4"] = "b0"
+    x = (rng.normal(size=(300, 6)) + 2 * np.eye(6)[kinds]).astype(np.float32)
+    graph = neighbour_graph(x, 60)
+    found = per_type(x, labels, batches, graph)
+    whole = {
+        "silhouette_label": scib.silhouette_label(
+            x, labels
+        ),  # a mean over cells: equal, as the types are equally large
+        "graph_connectivity": scib.graph_connectivity(_nearest(graph, CLUSTERING_NEIGHBORS), labels),
+        "kbet": scib.kbet_per_label(_nearest(graph, KBET_NEIGHBORS), batches, labels),
+        "bras": scib.bras(x, labels, batches),
+        "silhouette_batch": scib.silhouette_batch(x, labels, batches),
+    }
+    assert {name: np.mean(list(each.values())) for name, each in found.items()} == pytest.approx(whole, abs=1e-6)
+    assert "t4" in found["graph_connectivity"] and not {"t4"} & {*found["bras"], *found["kbet"]}
+    assert set(per_type(x, labels, None, graph)) == {"silhouette_label"}
 
 
 def test_a_predictor_is_not_applicable(bench, tmp_path):

@@ -32,8 +32,11 @@ def counts():
 
 @cache
 def _expected():
-    with np.load(FOLDER / "expected.npz", allow_pickle=False) as file:
-        return dict(file)
+    arrays = {}
+    for name in ("expected.npz", "finetune.npz"):
+        with np.load(FOLDER / name, allow_pickle=False) as file:
+            arrays |= dict(file)
+    return arrays
 
 
 class Case:
@@ -66,3 +69,26 @@ class Case:
 def load(name):
     with torch.inference_mode(False):  # tests share it, those that train too
         return Case(name)
+
+
+def adam_curve(loss, tensors, steps=10, *, rate=1e-3, decay=lambda name: 0.0, limit=None):
+    """Losses before each step of MindSpore's Adam, which adds epsilon before the bias correction.
+
+    `tensors` name -> what is trained; `decay` of a name is added to the gradient as L2, after clipping by value.
+    """
+    first, second = ({name: torch.zeros_like(t) for name, t in tensors.items()} for _ in range(2))
+    curve = []
+    for step in range(1, steps + 1):
+        value = loss()
+        curve.append(value.item())
+        gradients = torch.autograd.grad(value, list(tensors.values()), allow_unused=True)
+        scale = rate * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step)
+        with torch.no_grad():
+            for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
+                if gradient is not None:
+                    gradient = gradient if limit is None else gradient.clamp(-limit, limit)
+                    gradient = gradient + decay(name) * tensor
+                    first[name].lerp_(gradient, 0.1)
+                    second[name].lerp_(gradient**2, 0.001)
+                    tensor -= scale * first[name] / (second[name].sqrt() + 1e-8)
+    return curve

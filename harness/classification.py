@@ -1,0 +1,71 @@
+"""The objective of a classifier: heads that read a network, and their cross entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.errors import NotApplicableError
+from harness.model import ModelAdapter
+from harness.networks import seeded
+from harness.tokens import CellOutput
+
+HIDDEN = 128
+DROPOUT = 0.1
+
+
+class CellHead(nn.Module):
+    """Layers on the cell vector; it looks at no token.
+
+    Its norm comes first, since the cell vectors of different models differ a hundredfold in length.
+    """
+
+    def __init__(self, width: int, n_outputs: int, hidden: int | None):
+        super().__init__()
+        inner: list[nn.Module] = [nn.Linear(width, n_outputs)]
+        if hidden is not None:
+            inner = [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(hidden, n_outputs)]
+        self.layers = nn.Sequential(nn.LayerNorm(width), *inner)
+
+    def forward(self, cell: Tensor, tokens: Tensor | None, mask: Tensor) -> Tensor:
+        return self.layers(cell.float())
+
+
+class Classification:
+    """One of `n_classes` classes per cell; targets are their numbers, int64 (n,), outputs their logits.
+
+    Heads are those of `harness.tuning.HEADS`. A model's own is what `ModelAdapter.classifier` gives; it is trained by
+    its own `loss(cell, tokens, mask, targets)`, where it has one.
+    """
+
+    def __init__(self, n_classes: int):
+        self.n_outputs = n_classes
+
+    def head(self, model: ModelAdapter, kind: str, generator: torch.Generator) -> nn.Module:
+        """See `harness.finetuning.Objective.head`.
+
+        Raises
+        ------
+        NotApplicableError
+            The model has no classifier of its own.
+        """
+        if kind == "native":
+            make = getattr(model, "classifier", None)
+            if make is None:
+                raise NotApplicableError(
+                    f"{model.spec.title} has no classifier of its own here; finetune.head=mlp is for every model"
+                )
+            return make(self.n_outputs, generator)
+        hidden = HIDDEN if kind == "mlp" else None
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        return seeded(lambda: CellHead(model.embedding_size, self.n_outputs, hidden), seed)
+
+    def loss(self, head: nn.Module, output: CellOutput, mask: Tensor, targets: Tensor) -> Tensor:
+        """The mean cross entropy; see `harness.finetuning.Objective.loss`."""
+        own: Callable[..., Tensor] | None = getattr(head, "loss", None)
+        if own is not None:
+            return own(output.cell, output.tokens, mask, targets)
+        return F.cross_entropy(head(output.cell, output.tokens, mask).float(), targets)

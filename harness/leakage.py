@@ -1,0 +1,49 @@
+"""Leakage inside a split: test cells that were trained on, and donors that stand on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.draws import cell_keys
+
+if TYPE_CHECKING:
+    from harness.data import CellData
+    from harness.task import Split
+
+#: Flags of a record whose split leaks.
+IDENTICAL_CELLS, SAME_DONORS = "identical-cells", "same-donors"
+#: Hash of a cell without any count.
+_EMPTY = cell_keys(np.array([0, 0]), np.zeros(0, np.int64), np.zeros(0))[0]
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What the two sides of a split share: counts for a reader, and flags where it is not nothing."""
+
+    notes: dict[str, Any] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+
+
+def leakage(data: CellData, split: Split) -> Leakage:
+    """Count what the training and the test cells of a split share.
+
+    Cells are identical if they have the same counts in the same genes (`CellData.cell_hashes`); cells without any
+    count are alike by nature and are left out. Donors are compared where `dataset.donor` names a column; cells of no
+    known donor are left out. Nothing is trained on in a split of one side, and nothing leaks.
+    """
+    if not len(split.train) or not len(split.test):
+        return Leakage()
+    train, test = data.cell_hashes[split.train], data.cell_hashes[split.test]
+    n_same = int((np.isin(test, train) & (test != _EMPTY)).sum())
+    notes: dict[str, Any] = {"test cells identical to a training cell": n_same}
+    flags = [IDENTICAL_CELLS] if n_same else []
+    if data.has("donor"):
+        donors = data.labels("donor")
+        both = np.intersect1d(donors[split.train], donors[split.test])
+        n_both = int((both != "").sum())
+        notes["donors on both sides of the split"] = f"{n_both} of {len(set(donors.tolist()) - {''})}"
+        flags += [SAME_DONORS] if n_both else []
+    return Leakage(notes, flags)

@@ -1,0 +1,27 @@
+"""Where fetched weights and data sets lie: the directories of the environment, or the user's cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CHECKPOINTS, DATA = "CELLFM_BENCH_CHECKPOINTS", "CELLFM_BENCH_DATA"
+#: `dataset.path` of what `fetch dataset` brings: `data://FOLDER/FILE`.
+DATA_SCHEME = "data://"
+
+
+def cache_home() -> Path:
+    """`$XDG_CACHE_HOME/cellfm-bench`, or `~/.cache/cellfm-bench`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cellfm-bench"
+
+
+def checkpoints_root(given: str | Path | None = None) -> Path:
+    """One folder per model: `checkpoints=`, else `CELLFM_BENCH_CHECKPOINTS`, else the user's cache."""
+    named = given or os.environ.get(CHECKPOINTS)
+    return Path(named).expanduser() if named else cache_home() / "checkpoints"
+
+
+def data_root() -> Path:
+    """One folder per data set or collection: `CELLFM_BENCH_DATA`, else the user's cache."""
+    named = os.environ.get(DATA)
+    return Path(named).expanduser() if named else cache_home() / "data"

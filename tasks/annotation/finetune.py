@@ -1,0 +1,55 @@
+"""Annotation by a network that is fine-tuned on the training cells, a head with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.data import CellData
+    from harness.subject import Subject
+    from harness.task import Split, TaskResult
+
+
+def finetuned_labels(
+    subject: Subject, data: CellData, split: Split, labels: np.ndarray, result: TaskResult
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Predicted labels by head, and the test cells they are of: those the model can read.
+
+    Labels of test cells are not looked at. The curve of the training goes into `result.tables`, what a reader must
+    know of it into `result.notes`.
+
+    Raises
+    ------
+    InputError
+        One cell type only to learn, or no test cell that can be read.
+    """
+    import pandas as pd
+
+    from harness.classification import Classification
+
+    types, numbers = np.unique(labels[split.train], return_inverse=True)
+    if len(types) < 2:
+        raise InputError(f"{data.name}: the training cells are all {types[0]}; two cell types are needed")
+    tuned, outputs = subject.finetune(split.train, numbers, Classification(len(types)), strata=numbers)
+    readable = ~np.isnan(outputs).any(axis=1)
+    test = split.test[readable[split.test]]
+    if not len(test):
+        raise InputError(f"{subject.spec.name} reads none of the {len(split.test)} test cells of {data.name}")
+    lost = int((~readable[np.concatenate([split.train, split.test])]).sum())
+    if lost:
+        result.notes["cells the model cannot read"] = lost
+    if tuned.smoke:
+        result.flags.append("smoke")
+    result.notes |= {
+        "optimiser steps": tuned.steps,
+        "epochs, best": f"{tuned.epochs}, {tuned.best_epoch}",
+        "cells fine-tuned on, validated on": f"{tuned.n_training}, {tuned.n_validation}",
+        "learning rate": tuned.learning_rate,
+        "seconds of fine-tuning": round(tuned.seconds, 2),
+    }
+    result.tables["finetuning"] = pd.DataFrame(tuned.curve)
+    return {tuned.head_name: types[outputs[test].argmax(axis=1)]}, test
