@@ -16,7 +16,9 @@ cellfm-bench: which single-cell foundation model for my task and data, and does 
   cellfm-bench report [results=DIR] [out=leaderboard.html]                  the leaderboard of all results
   cellfm-bench embed  model=scgpt model.checkpoint=DIR dataset.path=cells.h5ad out=emb.npz [level=cell|gene|token]
   cellfm-bench pretrain model=cellfm corpus.path=FILE|DIR model.size=tiny out=DIR     a checkpoint of your own
-  cellfm-bench list   models|datasets|tasks|results                         what there is
+  cellfm-bench list   models|datasets|tasks|results                         what there is, and whether it is here
+  cellfm-bench fetch  model|dataset NAME [--accept-licence] [--to DIR] [--plan]     weights and data, verified
+  cellfm-bench check-data FILE [--json]                                     is my file fit, and for what?
   cellfm-bench check  MODEL [model.checkpoint=DIR]                          prove an adapter right
   cellfm-bench doctor                                                       is this installation sound?
 
@@ -31,6 +33,8 @@ COMMANDS = {
     "embed": "harness.commands.embed",
     "pretrain": "harness.commands.pretrain",
     "list": "harness.commands.list",
+    "fetch": "harness.commands.fetch",
+    "check-data": "harness.commands.check_data",
     "check": "harness.commands.check",
     "doctor": "harness.commands.doctor",
 }

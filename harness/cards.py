@@ -31,8 +31,8 @@ class RemoteFile(_Strict):
         Path in the folder it belongs to.
     sources
         Where it is, tried in order (see `harness.addresses`). Empty: no address a program can read is known.
-    bytes
-        Its exact size; None if not known.
+    bytes, about_bytes
+        Its exact size, which is checked, or a rough one for the plan; None if not known.
     checksum
         `sha256:…` (a beginning of at least 16 digits is enough) or `md5:…`; None: trust on first use.
     unpack
@@ -46,6 +46,7 @@ class RemoteFile(_Strict):
     file: str
     sources: tuple[str, ...] = ()
     bytes: int | None = Field(default=None, gt=0)
+    about_bytes: int | None = Field(default=None, gt=0)
     checksum: Checksum | None = None
     unpack: bool = False
     gives: tuple[str, ...] = ()
@@ -130,15 +131,16 @@ class Card:
     facts: Mapping[str, Any]
 
     @property
-    def bytes(self) -> int | None:
-        """Size of the download, None if that of a file is not known."""
-        sizes = [file.bytes for file in self.files]
-        return sum(size for size in sizes if size) if sizes and None not in sizes else None
+    def bytes_known(self) -> int:
+        """Size of the download as far as it is known, exactly or about."""
+        return sum(file.bytes or file.about_bytes or 0 for file in self.files)
 
     @property
-    def bytes_known(self) -> int:
-        """Size of the files whose size is known."""
-        return sum(file.bytes or 0 for file in self.files)
+    def size_is(self) -> Literal["exact", "about", "over"]:
+        """What the size is: exact, rough, or a lower bound."""
+        if all(file.bytes for file in self.files):
+            return "exact"
+        return "about" if all(file.bytes or file.about_bytes for file in self.files) else "over"
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Any
 from harness.addresses import Address, Unreachable, resolve, web_page
 from harness.cards import Card, RemoteFile
 from harness.checksums import Unlike, read_book, record, verified
-from harness.download import carry, discard, wrong_form
+from harness.download import carry, discard
 from harness.errors import InputError
 
 
@@ -101,7 +101,7 @@ def _typed(card: Card) -> str:
 def _refuse_small_disk(card: Card, folder: Path) -> None:
     missing = [each.file for each in states(card, folder) if each.state == "missing"]
     # An archive and what is in it lie side by side for a moment.
-    wanted = sum((file.bytes or 0) * (2 if file.unpack else 1) for file in missing)
+    wanted = sum((file.bytes or file.about_bytes or 0) * (2 if file.unpack else 1) for file in missing)
     free = shutil.disk_usage(folder).free
     if wanted > free:
         raise InputError(

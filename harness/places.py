@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 CHECKPOINTS, DATA = "CELLFM_BENCH_CHECKPOINTS", "CELLFM_BENCH_DATA"
@@ -25,3 +26,20 @@ def data_root() -> Path:
     """One folder per data set or collection: `CELLFM_BENCH_DATA`, else the user's cache."""
     named = os.environ.get(DATA)
     return Path(named).expanduser() if named else cache_home() / "data"
+
+
+def checkpoint_folders(root: Path, model: str, variant: str | None, published: Iterable[str]) -> list[Path]:
+    """The folders under `root` that may hold a model's weights, the surest alone where there is one.
+
+    Named after the variant that is asked for, after the model, or after the model and one of its published variants
+    (`cellfm-80m`): several of the last kind are all given.
+    """
+    asked = [variant, f"{model}-{variant}"] if variant else []
+    for name in (*asked, model):
+        if (root / name).exists():
+            return [root / name]
+    if variant:
+        return []
+    names = {f"{model}-{key.removeprefix(f'{model}-')}" for key in published}
+    names |= {key for key in published if key.casefold().startswith(model)}
+    return sorted(root / name for name in names if (root / name).exists())

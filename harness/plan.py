@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.addresses import web_page
-from harness.cards import Card
+from harness.cards import Card, RemoteFile
 from harness.fetch import states
 
 #: Cells per second for a rough idea of hours: foundation models on two cores, and on one data-centre GPU.
@@ -24,11 +24,16 @@ def size(number: float | None) -> str:
     return f"{number:.0f} B"
 
 
+def _size_of(file: RemoteFile) -> str:
+    return size(file.bytes) if file.bytes or not file.about_bytes else f"about {size(file.about_bytes)}"
+
+
 def download_size(card: Card) -> str:
-    """The download in words; `over` where the size of some files is not known."""
-    if card.bytes is not None or not card.files:
-        return size(card.bytes)
-    return f"over {size(card.bytes_known)}" if card.bytes_known else "?"
+    """The download in words: `1.27 GB`, `about 1 GB`, `over 1 GB` where the size of some files is not known."""
+    if not card.bytes_known:
+        return "?" if card.files else "nothing"
+    prefix = "" if card.size_is == "exact" else f"{card.size_is} "
+    return prefix + size(card.bytes_known)
 
 
 def plan_lines(card: Card, folder: Path) -> list[str]:
@@ -43,14 +48,14 @@ def plan_lines(card: Card, folder: Path) -> list[str]:
     for file in card.files:
         where = ", else ".join(web_page(source) for source in file.sources) or file.by_hand
         checked = file.checksum or "trusted on first use, or as the repository states"
-        lines.append(f"  download   {file.file}  {size(file.bytes)}  {here[file.file]}  from {where}  [{checked}]")
-    unpacked = sum((file.bytes or 0) for file in card.files if file.unpack)
-    missing = sum(file.bytes or 0 for file in card.files if here[file.file] == "missing")
-    unknown = " and files of unknown size" if card.files and card.bytes is None else ""
+        lines.append(f"  download   {file.file}  {_size_of(file)}  {here[file.file]}  from {where}  [{checked}]")
+    unpacked = sum((file.bytes or file.about_bytes or 0) for file in card.files if file.unpack)
+    missing = sum(file.bytes or file.about_bytes or 0 for file in card.files if here[file.file] == "missing")
+    hedge = {"exact": "", "about": ", about", "over": ", and files of unknown size"}[card.size_is]
     lines += [
         f"  to         {folder}",
-        f"  to fetch   {size(missing)}{unknown}",
-        f"  disk       {size(card.bytes_known + unpacked)} at most{unknown}",
+        f"  to fetch   {size(missing)}{hedge}",
+        f"  disk       {size(card.bytes_known + unpacked)} at most{hedge}",
     ]
     cells = card.facts.get("cells")
     if cells:

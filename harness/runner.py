@@ -66,9 +66,6 @@ def open_corpus(config: RunConfig) -> CellData:
     from harness.config import compose_group
 
     node = config.corpus
-    key = content_id(node, 32)
-    if key in _DATA:
-        return _DATA[key]
     if node.get("dataset"):
         corpus = open_data(compose_group("dataset", node["dataset"]))
     elif node.get("path") or node.get("file"):
@@ -78,11 +75,13 @@ def open_corpus(config: RunConfig) -> CellData:
             f"track={config.track} needs a corpus to pretrain on, and {config.dataset.get('name') or 'this data set'} "
             "has none of its own: say corpus.path=FILE.h5ad (cells that are not evaluated) or corpus=demo"
         )
-    if node.get("split"):
+    if not node.get("split"):
+        return corpus
+    key = content_id([node, corpus.content_hash, corpus.labels_hash()], 32)
+    if key not in _DATA:
         split = load_task(node["split"]["task"]).split(corpus, int(node["split"]["seed"]))
-        corpus = corpus.subset(split.train, name=node["name"])
-    _DATA[key] = corpus
-    return corpus
+        _DATA[key] = corpus.subset(split.train, name=node["name"])
+    return _DATA[key]
 
 
 def _corpus_file(node: dict[str, Any]) -> Path:
@@ -100,8 +99,8 @@ def _corpus_file(node: dict[str, Any]) -> Path:
         if path.is_file():
             return path
     raise InputError(
-        f"corpus={node['name']} is the file {name}, and there is none under {root}: say corpus.path=FILE, or set {DATA} "
-        "to the folder that holds it"
+        f"corpus={node['name']} is the file {name}, and there is none under {root}: say corpus.path=FILE, or set "
+        f"{DATA} to the folder that holds it"
     )
 
 

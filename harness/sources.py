@@ -23,6 +23,7 @@ from harness.data import CellData
 from harness.devices import resolve_device
 from harness.errors import InputError
 from harness.model import ModelAdapter, ModelSpec
+from harness.places import checkpoint_folders, checkpoints_root
 from harness.recipe import Recipe
 from harness.registry import MODELS
 from harness.results import content_id
@@ -263,17 +264,20 @@ def find_checkpoint(config: RunConfig, spec: ModelSpec) -> Path:
         if not path.exists():
             raise InputError(f"model.checkpoint={wanted} does not exist")
         return path
+    variant, published = config.model.get("variant"), config.model.get("variants") or {}
     how = (
-        f"download the official release (see models/{spec.name}/README.md) and say model.checkpoint=DIR, or "
-        "checkpoints=ROOT with one folder per model; track=scratch trains a small network of the same architecture "
-        "here instead"
+        "say model.checkpoint=DIR, or checkpoints=ROOT with one folder per model; track=scratch trains a small network "
+        f"of the same architecture here instead. The official release (models/{spec.name}/README.md) comes with: "
+        f"cellfm-bench fetch model {f'{spec.name}-{variant}' if variant in published else spec.name}"
     )
-    if not config.checkpoints:
+    root = checkpoints_root(config.checkpoints)
+    found = checkpoint_folders(root, spec.name, variant, published)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise InputError(f"{root} holds several {spec.name}: {names}; say which: model.checkpoint={found[0]}")
+    if not found and not config.checkpoints:
         raise InputError(f"track=published needs the released weights of {spec.name}: {how}")
-    root = Path(config.checkpoints).expanduser()
-    names = [name for name in (config.model.get("variant"), spec.name) if name]
-    found = [root / name for name in names if (root / name).exists()]
     if not found:
         present = ", ".join(sorted(p.name for p in root.iterdir())) if root.is_dir() else "no such directory"
-        raise InputError(f"no {' or '.join(names)} under checkpoints={root} ({present}): {how}")
+        raise InputError(f"no {variant or spec.name} under checkpoints={root} ({present}): {how}")
     return found[0]

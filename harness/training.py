@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.corpus import Corpus, Portion
 from harness.data import CellData
+from harness.embedding import autocast
 from harness.errors import InputError
 from harness.model import ModelAdapter
 from harness.progress import track
@@ -102,6 +103,29 @@ def pretrain(
                         torch.save({**kept, "log": asdict(log)}, temporary)
             on_step(log)
     return log
+
+
+def objective_error(
+    model: ModelAdapter, cells: CellData | Corpus, *, batch_cells: int = 32, seed: int = 0
+) -> dict[str, float]:
+    """The pretraining objective on cells that are not trained on: term -> error per prediction.
+
+    Masks depend on the cells and the seed alone, so two models of one architecture are asked the same.
+    """
+    import torch
+
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for portion in Corpus.of(cells).batches(model, batch_cells, seed):
+        if portion.epoch > 0:
+            break
+        with torch.inference_mode(), autocast(model):
+            # The same state for each batch: how cells are batched changes nothing.
+            loss = model.pretraining_loss(portion.batch, torch.Generator(device="cpu").manual_seed(seed))
+            for name, total in loss.sums().items():
+                sums[name] = sums.get(name, 0.0) + float(total)
+                counts[name] = counts.get(name, 0.0) + float(loss.counts[name])
+    return {name: sums[name] / max(counts[name], 1.0) for name in sums}
 
 
 def _until(

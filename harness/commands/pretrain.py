@@ -8,6 +8,7 @@ commands read (track=scratch model.checkpoint=DIR), and pretraining.json with th
   corpus.batch_cells=N     cells per step, in each process
   training=NAME            default, or cellfm_paper; training.learning_rate=, .optimizer=, .accumulate=, .recompute= …:
                            see conf/training/default.yaml
+  held_out=FILE            cells to measure the objective on, before and after; they must not be in the corpus
   save_every=N             steps between checkpoints of the training itself (default 200)
   seed= device= precision=fp32|bf16, and the model's own options
 
@@ -34,6 +35,7 @@ from harness.sources import CELLS, LOG
 from harness.vocabulary import vocabulary
 
 if TYPE_CHECKING:
+    from harness.data import CellData
     from harness.provenance import CostMeter
     from harness.training import TrainingLog
 
@@ -42,7 +44,7 @@ STATE = ".training.pt"
 
 def main(arguments: list[str]) -> int:
     """Pretrain, write the checkpoint, say where it is."""
-    own: dict[str, str | None] = {"out": None, "save_every": "200"}
+    own: dict[str, str | None] = {"out": None, "save_every": "200", "held_out": None}
     overrides = []
     for argument in arguments:
         if key_of(argument) in own:
@@ -58,12 +60,25 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"out={out} holds a finished pretraining; say another directory")
     config = compose_without_task(["track=scratch", *overrides])
     corpus = open_files(config)
+    held_out = _held_out(own["held_out"], corpus)
     device = resolve_device(config.device)
     with torchrun(device) as ranks:
         if device == "cuda" and ranks.world > 1:
             device = f"cuda:{ranks.local}"
-        _train(_model(config, corpus, device), corpus, config, out, int(str(own["save_every"])), ranks)
+        _train(_model(config, corpus, device), corpus, held_out, config, out, int(str(own["save_every"])), ranks)
     return 0
+
+
+def _held_out(path: str | None, corpus: Corpus) -> CellData | None:
+    from harness.loading import load_dataset
+
+    if path is None:
+        return None
+    cells = load_dataset(path)
+    seen = int(np.isin(cells.cell_hashes, corpus.cell_hashes).sum())
+    if seen:
+        raise InputError(f"held_out={path}: {seen} of its {cells.n_obs} cells are in the corpus {corpus.name}")
+    return cells
 
 
 def open_files(config: RunConfig) -> Corpus:
@@ -109,9 +124,17 @@ def _model(config: RunConfig, corpus: Corpus, device: str) -> Any:
     return model.to(device, config.precision)
 
 
-def _train(model: Any, corpus: Corpus, config: RunConfig, out: Path, save_every: int, ranks: Ranks) -> None:
+def _train(
+    model: Any,
+    corpus: Corpus,
+    held_out: CellData | None,
+    config: RunConfig,
+    out: Path,
+    save_every: int,
+    ranks: Ranks,
+) -> None:
     from harness.provenance import CostMeter
-    from harness.training import pretrain
+    from harness.training import objective_error, pretrain
 
     out.mkdir(parents=True, exist_ok=True)
     budget = {key: config.corpus[key] for key in ("tokens", "batch_cells")}
@@ -124,7 +147,10 @@ def _train(model: Any, corpus: Corpus, config: RunConfig, out: Path, save_every:
             + (", going on from the last checkpoint" if state.is_file() else ""),
             flush=True,
         )
+    errors: dict[str, dict[str, float]] = {}
     try:
+        if held_out is not None:
+            errors["before"] = objective_error(model, held_out)
         with CostMeter() as cost:
             log = pretrain(
                 model,
@@ -137,12 +163,14 @@ def _train(model: Any, corpus: Corpus, config: RunConfig, out: Path, save_every:
                 ranks=ranks,
                 **budget,
             )
+        if held_out is not None:
+            errors["after"] = objective_error(model, held_out)
         if ranks.first:
             model.save(out)
     except NotApplicableError as error:
         raise InputError(f"{model.spec.name} cannot be pretrained here: {error}") from None
     if ranks.first:
-        _write(out, log, cost, corpus, config, budget, ranks)
+        _write(out, log, cost, corpus, errors, config, budget, ranks)
         state.unlink(missing_ok=True)
 
 
@@ -151,6 +179,7 @@ def _write(
     log: TrainingLog,
     cost: CostMeter,
     corpus: Corpus,
+    errors: dict[str, dict[str, float]],
     config: RunConfig,
     budget: dict[str, Any],
     ranks: Ranks,
@@ -166,6 +195,7 @@ def _write(
         "tokens_per_s": log.tokens / cost.seconds,
         "peak_rss_mb": cost.peak_rss_mb,
         "losses": log.losses,
+        "held_out": errors,
         "corpus": {"name": corpus.name, "sha256": corpus.content_hash, "cells": corpus.n_obs, **budget},
         "processes": ranks.world,
         "config": config.as_dict(),
@@ -178,3 +208,5 @@ def _write(
         temporary.write_text(json.dumps(about, indent=1, default=str))
     first, last = sum(log.losses[:10]) / len(log.losses[:10]), sum(log.losses[-10:]) / len(log.losses[-10:])
     print(f"{out}: {log.steps} steps, loss {first:.4g} -> {last:.4g}, {about['tokens_per_s']:.0f} gene tokens/s")
+    for name, before in errors.get("before", {}).items():
+        print(f"held-out cells, {name}: {before:.4g} -> {errors['after'][name]:.4g}")

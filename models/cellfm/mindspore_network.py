@@ -96,21 +96,46 @@ class GatedBilinear(nn.Cell):
         return self.o_proj(self.u_proj(x) * self.v_proj(x))
 
 
+class Dropout(nn.Cell):
+    """Dropout by random numbers that are given: the same ones drop the same, in a resumed training too.
+
+    A number for each position is multiplied, modulo 2³², with a fixed odd one for each column; the product is
+    uniform, and says whether the value stays. (MindSpore's own draws cannot be saved and set.)
+    """
+
+    def __init__(self, width: int, branch: int):
+        super().__init__()
+        odd = 2 * np.random.default_rng(branch).integers(-(2**30), 2**30, width, np.int32) + 1
+        self.columns = Tensor(odd)
+
+    def construct(self, x, noise, lowest, scale):
+        """Of x (n, T, d): `noise` int32 (n, T); what is below `lowest` (an int32) drops; `scale` the others."""
+        stays = ops.expand_dims(noise, -1) * self.columns >= lowest
+        return ops.where(stays, x * scale, ops.zeros_like(x))
+
+
 class Layer(nn.Cell):
     """Post-norm residual branches, the residual scaled by alpha = (2 · layers)^¼ (DeepNorm)."""
 
-    def __init__(self, config: CellFMConfig, index: int):
+    def __init__(self, config: CellFMConfig):
         super().__init__()
         self.alpha = (2 * config.layers) ** 0.25
-        self.drop = nn.Dropout(p=config.dropout * index / config.layers)
+        self.drop1, self.drop2 = Dropout(config.width, 1), Dropout(config.width, 2)
         self.attn = Retention(config.width, config.heads)
         self.ffn = GatedBilinear(config.width)
         self.post_norm1 = nn.LayerNorm((config.width,), epsilon=NORM_EPS)
         self.post_norm2 = nn.LayerNorm((config.width,), epsilon=NORM_EPS)
 
-    def construct(self, x, keys):
-        x = self.post_norm1(self.drop(self.attn(x, keys)) + self.alpha * x)
-        return self.post_norm2(self.drop(self.ffn(x)) + self.alpha * x)
+    def construct(self, x, keys, noise=None, lowest=None, scale=None):
+        """Without `noise` nothing is dropped; for the three see `Dropout`."""
+        branch = self.attn(x, keys)
+        if noise is not None:
+            branch = self.drop1(branch, noise, lowest, scale)
+        x = self.post_norm1(branch + self.alpha * x)
+        branch = self.ffn(x)
+        if noise is not None:
+            branch = self.drop2(branch, noise, lowest, scale)
+        return self.post_norm2(branch + self.alpha * x)
 
 
 class ValueDecoder(nn.Cell):
@@ -173,13 +198,13 @@ class CellFMNetwork(nn.Cell):
         self.cls_token = Parameter(_zeros(1, 1, width))
         self.zero_emb = Parameter(_zeros(1, 1, width), requires_grad=False)
         self.value_enc = ValueEncoder(width, config.value_bins)
-        self.encoder = nn.CellList([Layer(config, index) for index in range(config.layers)])
+        self.encoder = nn.CellList([Layer(config) for _ in range(config.layers)])
         self.value_dec = ValueDecoder(width, config.add_zero)
         self.cellwise_dec = CellwiseDecoder(width, config.add_zero)
 
     @classmethod
     def of_state(cls, config: CellFMConfig, state: Mapping[str, np.ndarray]) -> CellFMNetwork:
-        """A network, in eval mode, with the parameters of a checkpoint.
+        """A network with the parameters of a checkpoint.
 
         Parameters
         ----------
@@ -196,7 +221,7 @@ class CellFMNetwork(nn.Cell):
             if parameter.shape != state[name].shape:
                 raise ValueError(f"{name} is {state[name].shape}, expected {parameter.shape}")
             parameter.set_data(Tensor(state[name]))
-        return network.set_train(False)
+        return network
 
     # -- parts ----------------------------------------------------------------------------------------
 
@@ -206,10 +231,14 @@ class CellFMNetwork(nn.Cell):
     def _with_cls(self, genes):
         return ops.concat((ops.tile(self.cls_token, (genes.shape[0], 1, 1)), genes), 1)
 
-    def _run(self, x, first, second):
+    def _run(self, x, first, second, drop=None):
         """All layers; `first` weighs the keys of the first half of them, `second` those of the rest."""
         for index, layer in enumerate(self.encoder):
-            x = layer(x, first if index < self.half else second)
+            keys = first if index < self.half else second
+            if drop is None:
+                x = layer(x, keys)
+            else:
+                x = layer(x, keys, drop[0][index], drop[1][index], drop[2][index])
         return x[:, 0], x[:, 1:]
 
     def _cls_and(self, mask):
@@ -228,8 +257,8 @@ class CellFMNetwork(nn.Cell):
         x, keys = self.tokens(ids, values, mask)
         return self._run(x, keys, keys)
 
-    def encode(self, ids, values, mask, visible, pad_zero=True):
-        """The pretraining path (`CellFM.encode`); arguments as in `torch_network.CellFMNetwork.encode`."""
+    def hidden_tokens(self, ids, values, mask, visible, pad_zero=True):
+        """What enters the first layer in `encode`, and the key weights of both halves of the layers."""
         value = self.value_enc(values, visible)
         present = mask
         if not pad_zero:
@@ -237,7 +266,15 @@ class CellFMNetwork(nn.Cell):
             unexpressed = ops.logical_and(visible, ops.logical_not(mask))
             value = ops.where(ops.expand_dims(unexpressed, -1), self.zero_emb, value)
         first = self._cls_and(ops.logical_and(visible, present))
-        return self._run(self._with_cls(self._static(ids) + value), first, self._cls_and(present))
+        return self._with_cls(self._static(ids) + value), first, self._cls_and(present)
+
+    def encode(self, ids, values, mask, visible, pad_zero=True, drop=None):
+        """The pretraining path (`CellFM.encode`); arguments as in `torch_network.CellFMNetwork.encode`.
+
+        `drop`: for dropout, a tuple of what `Dropout` is given in each layer, stacked.
+        """
+        x, first, second = self.hidden_tokens(ids, values, mask, visible, pad_zero)
+        return self._run(x, first, second, drop)
 
     def decode(self, cell, genes, ids):
         """Predicted log-normalised values (n, L), from the gene vectors and from the cell vector."""
@@ -279,13 +316,13 @@ class LayerwiseEmbedding:
     Parameters
     ----------
     network
-        With its parameters set, in eval mode; it is not changed.
+        With its parameters set; it is not changed.
     """
 
     def __init__(self, network: CellFMNetwork):
         self._layers = [list(layer.get_parameters()) for layer in network.encoder]
-        self._tokens = Tokens(network).set_train(False)
-        self._layer = Layer(network.config, 0).set_train(False)
+        self._tokens = Tokens(network)
+        self._layer = Layer(network.config)
         self._lent = list(self._layer.get_parameters())
 
         def any_shape(kind, *last):

@@ -8,6 +8,29 @@ from mindspore import nn, ops
 from models.cellfm.mindspore_network import CellFMNetwork
 
 
+class PredictionErrors(nn.Cell):
+    """Sums of errors over the counted genes, from encoded cells: `objective.prediction_losses` without the counts.
+
+    A tuple: by gene, by cell; with the `add_zero` heads and `pad_zero` False also their two cross entropies.
+    """
+
+    def __init__(self, network: CellFMNetwork, pad_zero: bool = True):
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.add_zero = network.config.add_zero and not pad_zero
+
+    def construct(self, cell, genes, ids, mask, counted, targets):
+        weight = ops.cast(counted, ms.float32)
+        sums = ()
+        for predicted in self.network.decode(cell, genes, ids):
+            sums = (*sums, ops.sum(ops.square(predicted - targets) * weight))
+        if self.add_zero:
+            expressed = ops.cast(mask, ms.float32)
+            for chance in self.network.decode_expressed(cell, genes, ids):
+                sums = (*sums, ops.binary_cross_entropy(chance, expressed, reduction="sum"))
+        return sums
+
+
 class MaskedLoss(nn.Cell):
     """The loss for given masks, and the terms it is the sum of.
 
@@ -18,22 +41,14 @@ class MaskedLoss(nn.Cell):
     def __init__(self, network: CellFMNetwork, pad_zero: bool = True):
         super().__init__(auto_prefix=False)
         self.network, self.pad_zero = network, pad_zero
-        self.add_zero = network.config.add_zero and not pad_zero
+        self.errors = PredictionErrors(network, pad_zero)
 
     def construct(self, ids, values, mask, visible, counted, targets):
         cell, genes = self.network.encode(ids, values, mask, visible, self.pad_zero)
-        weight = ops.cast(counted, ms.float32)
-        count = ops.sum(weight)
-        terms = ()
-        for predicted in self.network.decode(cell, genes, ids):
-            terms = (*terms, ops.sum(ops.square(predicted - targets) * weight) / count)
-        if self.add_zero:
-            expressed = ops.cast(mask, ms.float32)
-            for chance in self.network.decode_expressed(cell, genes, ids):
-                terms = (*terms, ops.binary_cross_entropy(chance, expressed, reduction="sum") / count)
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
+        count = ops.sum(ops.cast(counted, ms.float32))
+        total, terms = 0.0, ()
+        for errors in self.errors(cell, genes, ids, mask, counted, targets):
+            total, terms = total + errors / count, (*terms, errors / count)
         return total, terms
 
 

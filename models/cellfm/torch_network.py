@@ -147,15 +147,15 @@ class CellFMNetwork(nn.Module):
 
     # -- parts ----------------------------------------------------------------------------------------
 
-    def _static(self, ids: Tensor) -> Tensor:
+    def static(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.gene_emb)
 
     def tokens(self, ids: Tensor, values: Tensor) -> Tensor:
         """What enters the first layer where nothing is hidden, (n, 1 + L, d): CLS, then the genes."""
-        return self._with_cls(self._static(ids) + self.value_enc(values))
+        return self._with_cls(self.static(ids) + self.value_enc(values))
 
-    def _with_cls(self, genes: Tensor) -> Tensor:
-        return torch.cat([self.cls_token.expand(len(genes), 1, -1), genes], 1)
+    def _with_cls(self, *others: Tensor) -> Tensor:
+        return torch.cat([self.cls_token.expand(len(others[0]), 1, -1), *others], 1)
 
     def _run(self, x: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
         """All layers; `first` weighs the keys of the first half of them, `second` those of the rest."""
@@ -195,7 +195,14 @@ class CellFMNetwork(nn.Module):
         return x, keys
 
     def encode(
-        self, ids: Tensor, values: Tensor, mask: Tensor, visible: Tensor, *, pad_zero: bool = True
+        self,
+        ids: Tensor,
+        values: Tensor,
+        mask: Tensor,
+        visible: Tensor,
+        *,
+        pad_zero: bool = True,
+        special: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The pretraining path (`CellFM.encode`): the first half of the layers does not read hidden genes.
 
@@ -205,15 +212,19 @@ class CellFMNetwork(nn.Module):
             bool (n, L), False where the value is hidden.
         pad_zero
             False: positions outside `mask` with an id hold genes of zero expression and take part.
+        special
+            (n, k, d), further tokens between CLS and the genes (`st_tokens.py`), always read.
         """
         value = self.value_enc(values, visible)
         present = mask
         if not pad_zero:
             present = ids > 0
             value = torch.where((visible & ~mask)[..., None], self.zero_emb, value)
-        x = self._with_cls(self._static(ids) + value)
-        x = self._run(x, _cls_and(visible & present), _cls_and(present))
-        return x[:, 0], x[:, 1:]
+        genes = self.static(ids) + value
+        x = self._with_cls(genes) if special is None else self._with_cls(special, genes)
+        first = x.shape[1] - ids.shape[1]
+        x = self._run(x, _cls_and(visible & present, first), _cls_and(present, first))
+        return x[:, 0], x[:, first:]
 
     def encode_padded(self, ids: Tensor, values: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """What `CellFM.encode` gives for plain values padded to `length`, where padding leaks into a cell.
@@ -221,7 +232,7 @@ class CellFMNetwork(nn.Module):
         There the first half of the layers reads padding too. All padding tokens of a cell are equal (zero at
         first), so one of them is computed and counts as many times as it occurs.
         """
-        genes = (self._static(ids) + self.value_enc(values)) * mask[..., None]
+        genes = (self.static(ids) + self.value_enc(values)) * mask[..., None]
         x = self._with_cls(F.pad(genes, (0, 0, 0, 1)))
         keys = _cls_and(mask)
         padding = (length - mask.sum(1, keepdim=True)).to(keys.dtype)
@@ -230,19 +241,19 @@ class CellFMNetwork(nn.Module):
 
     def contextual_genes(self, ids: Tensor, values: Tensor) -> Tensor:
         """Gene vectors for GEARS (`get_gene_emb.py`): a fixed panel, zeros included, no CLS, no mask."""
-        return self._run(self._static(ids) + self.value_enc(values), None, None)
+        return self._run(self.static(ids) + self.value_enc(values), None, None)
 
     def decode(self, cell: Tensor, genes: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
         """Predicted log-normalised values (n, L), from the gene vectors and, with `loss_cls`, from the cell vector."""
         by_gene = self.value_dec(genes)
-        return (by_gene, self.cellwise_dec(cell, self._static(ids))) if self.config.loss_cls else (by_gene,)
+        return (by_gene, self.cellwise_dec(cell, self.static(ids))) if self.config.loss_cls else (by_gene,)
 
     def decode_expressed(self, cell: Tensor, genes: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
         """Predicted probabilities (n, L) that a gene is expressed, likewise; needs the `add_zero` heads."""
         by_gene = self.value_dec.expressed(genes)
-        return (by_gene, self.cellwise_dec.expressed(cell, self._static(ids))) if self.config.loss_cls else (by_gene,)
+        return (by_gene, self.cellwise_dec.expressed(cell, self.static(ids))) if self.config.loss_cls else (by_gene,)
 
 
-def _cls_and(mask: Tensor) -> Tensor:
-    """Key weights float32 (n, 1 + L): CLS is always read."""
-    return F.pad(mask.float(), (1, 0), value=1.0)
+def _cls_and(mask: Tensor, first: int = 1) -> Tensor:
+    """Key weights float32 (n, first + L): what stands before the genes, CLS first of all, is always read."""
+    return F.pad(mask.float(), (first, 0), value=1.0)

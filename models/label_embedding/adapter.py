@@ -19,8 +19,8 @@ JITTER = 0.01 * np.sqrt(2)
 class LabelEmbedding(Embedder):
     """The label of a role as a one-hot vector, and jitter drawn from the cell's own content and the run's seed.
 
-    A cell without a label lies at the origin. openproblems uses such controls for batch integration
-    (`embed_cell_types_jittered`; Luecken et al. 2025, "Defining and benchmarking open problems in single-cell analysis").
+    A cell without a label lies at the origin. openproblems controls batch integration so (`embed_cell_types_jittered`;
+    Luecken et al. 2025, "Defining and benchmarking open problems in single-cell analysis").
     """
 
     #: Role of the obs column that is read.

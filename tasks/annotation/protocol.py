@@ -6,7 +6,7 @@ CellFM paper, section "Cell type annotation with CellFM" (intra-dataset protocol
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Annotation(Task):
         ("accuracy", "logreg"),
     )
     settings = SETTINGS
-    controls = {"floor": ("random_embedding", "permuted_labels"), "ceiling": ("perfect_embedding",)}
+    controls: ClassVar = {"floor": ("random_embedding", "permuted_labels"), "ceiling": ("perfect_embedding",)}
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ CellFM paper, section on batch effects; metrics by scib-metrics, its version rec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Integration(Task):
         ("ari_leiden", "none"),
     )
     #: A random embedding mixes batches perfectly, so that batch correction has a floor of its own.
-    controls = {"floor": ("random_embedding", "batch_embedding"), "ceiling": ("perfect_embedding",)}
+    controls: ClassVar = {"floor": ("random_embedding", "batch_embedding"), "ceiling": ("perfect_embedding",)}
 
     def __init__(self, neighbors: int = 90, min_cells: int = 5):
         super().__init__(neighbors=neighbors, min_cells=min_cells)

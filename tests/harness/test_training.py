@@ -8,7 +8,7 @@ import torch
 
 from harness import CellData, InputError, ResultStore
 from harness.recipe import Recipe
-from harness.training import pretrain
+from harness.training import objective_error, pretrain
 from tests.conformance.toy import Toy
 from tests.conftest import make_cells
 
@@ -20,7 +20,9 @@ def corpus():
 
 def trained(corpus, seed=0, **settings):
     model = Toy.from_scratch(corpus.genes, seed=0)
-    log = pretrain(model, corpus, tokens=20_000, batch_cells=16, seed=seed, recipe=Recipe(learning_rate=3e-3), **settings)
+    log = pretrain(
+        model, corpus, tokens=20_000, batch_cells=16, seed=seed, recipe=Recipe(learning_rate=3e-3), **settings
+    )
     return model, log
 
 
@@ -197,3 +199,59 @@ def test_a_state_of_another_training_is_refused(corpus, tmp_path):
     pretrain(model, corpus, tokens=5000, batch_cells=8, state=tmp_path / "s.pt", save_every=1)
     with pytest.raises(InputError, match=r"another pretraining.*tokens=5000 \(now 6000\)"):
         pretrain(model, corpus, tokens=6000, batch_cells=8, state=tmp_path / "s.pt")
+
+
+# -- held-out cells ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pretraining_lowers_the_error_on_cells_it_has_not_seen(seed):
+    from models.cellfm.adapter import CellFM
+
+    everything = CellData(make_cells(n_cells=240, n_genes=80))
+    corpus, held_out = everything.subset(np.arange(180)), everything.subset(np.arange(180, 240))
+    untrained, trained = (CellFM.from_scratch(everything.genes, seed=seed) for _ in range(2))
+    pretrain(trained, corpus, tokens=60_000, batch_cells=16, seed=seed)
+    before, after = (objective_error(model, held_out) for model in (untrained, trained))
+    assert set(before) == set(after) == {"gene", "cell"}
+    for name in before:
+        assert after[name] < 0.9 * before[name]
+    assert objective_error(trained, held_out, batch_cells=7) == pytest.approx(after, rel=1e-5)
+
+
+def test_held_out_cells_are_measured_and_may_not_be_in_the_corpus(bench, tmp_path, folder):
+    make_cells(n_cells=20, n_genes=60, seed=9).write_h5ad(tmp_path / "held.h5ad")
+    out = tmp_path / "out"
+    code, text, err = bench(*pretraining(folder, out, f"held_out={tmp_path}/held.h5ad", "corpus.tokens=5000"))
+    assert code == 0, err
+    assert text.count("held-out cells") == 2
+    errors = json.loads((out / "pretraining.json").read_text())["held_out"]
+    assert set(errors) == {"before", "after"} and set(errors["before"]) == {"gene", "cell"}
+    code, _, err = bench(*pretraining(folder, tmp_path / "o", f"held_out={folder}/0.h5ad"))
+    assert code == 2 and "40 of its 40 cells are in the corpus" in err
+
+
+def test_several_files_calibrate_and_stream_block_by_block(tmp_path, folder, monkeypatch):
+    """Gene statistics come from all files, and no more than a block of one file is read at a time."""
+    from harness import corpus as module
+    from harness.corpus import Corpus
+    from harness.loading import load_dataset
+    from models.geneformer.adapter import Geneformer
+
+    monkeypatch.setattr(module, "CORPUS_BLOCK_NNZ", 400)
+    corpus = Corpus([load_dataset(file) for file in sorted(folder.glob("*.h5ad"))], "folder")
+    sizes = []
+    rows = CellData.rows
+    model = Geneformer.from_scratch(corpus.genes, size="tiny", seed=0)
+    model.calibrate(corpus)
+    assert (model.dictionaries.medians != 1).sum() > 50
+    monkeypatch.setattr(
+        CellData, "rows", lambda self, start, stop: sizes.append(stop - start) or rows(self, start, stop)
+    )
+    seen = 0
+    for portion in corpus.batches(model, 8, seed=0):
+        if portion.epoch:
+            break
+        seen += len(portion.batch)
+    assert seen == corpus.n_obs == 120
+    assert max(sizes[3:]) <= 20  # of 40 cells in a file; the first three reads judge gene coverage on a sample

@@ -37,7 +37,7 @@ def test_only_controls_read_labels():
 
 
 def test_annotation_lies_between_floor_and_ceiling(bench, tmp_path):
-    code, out, err = bench(
+    code, _, err = bench(
         "run",
         "-m",
         "model=random_embedding,permuted_labels,perfect_embedding,pca",
@@ -104,7 +104,7 @@ def test_cached_vectors_of_labels_follow_the_labels(bench, tmp_path, cells):
 
 
 def test_labels_must_be_named_and_differ(cells):
-    with pytest.raises(InputError, match="dataset.cell_type"):
+    with pytest.raises(InputError, match=r"dataset\.cell_type"):
         load_model("perfect_embedding").embed_cells(cells)
     cells.obs["cell_type"] = "one"
     with pytest.raises(NotApplicableError, match="nothing to tell apart"):
