@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.addresses import SCHEMES
 from harness.errors import InputError
+from harness.places import variant_name
 from harness.registry import CONF
 
 Checksum = Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{16,64}|md5:[0-9a-f]{32})$")]
@@ -194,7 +195,7 @@ def dataset_cards() -> dict[str, Card]:
             files=_files(node.get("download"), path, path.stem),
             licence=node.get("licence"),
             terms=node.get("terms"),
-            facts=facts.model_dump(),
+            facts={**facts.model_dump(), "path": node.get("path")},
         )
     return found
 
@@ -217,18 +218,18 @@ def find_card(kind: str, name: str) -> Card:
         variants = list(owners[name].values())
         chosen = [card for card in variants if card.facts.get("default")] or variants
         return chosen[0]
+    every = [card for cards in owners.values() for card in cards.values()]
     spelled = {
-        text: card
-        for model, cards in owners.items()
-        for variant, card in cards.items()
-        for text in (f"{model}-{variant}", f"{model}/{variant}")
+        text: card for card in every for text in (variant_name(card.owner, card.name), f"{card.owner}/{card.name}")
     }
-    exact = [cards[name] for cards in owners.values() if name in cards]
+    exact = [card for card in every if card.name == name]
     if name in spelled or len(exact) == 1:
         return spelled.get(name) or exact[0]
     if exact:
-        raise InputError(f"{name} is a variant of several models: {', '.join(f'{c.owner}-{c.name}' for c in exact)}")
-    raise InputError(_unknown(kind, name, [*owners, *(v for cards in owners.values() for v in cards)]))
+        raise InputError(
+            f"{name} is a variant of several models: {', '.join(variant_name(c.owner, c.name) for c in exact)}"
+        )
+    raise InputError(_unknown(kind, name, [*owners, *spelled]))
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:

@@ -15,23 +15,34 @@ from harness.tokens import CellOutput
 
 HIDDEN = 128
 DROPOUT = 0.1
+#: The least deviation a dimension is scaled by, in those of all (root mean square).
+FLAT = 0.1
 
 
 class CellHead(nn.Module):
-    """Layers on the cell vector; it looks at no token.
+    """Layers on the standardised cell vector; it looks at no token.
 
-    Its norm comes first, since the cell vectors of different models differ a hundredfold in length.
+    What cells have in common is the most of many models' vectors, and a head that saw it learned nothing else for
+    hundreds of steps. Mean and deviation are those of training cells before the training, and stay.
     """
 
-    def __init__(self, width: int, n_outputs: int, hidden: int | None):
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, vectors: Tensor, n_outputs: int, hidden: int | None):
         super().__init__()
+        width, deviation = vectors.shape[1], vectors.std(0, correction=0)
+        # A dimension that hardly varies is not blown up: the training may move it.
+        least = FLAT * deviation.square().mean().sqrt()
+        self.register_buffer("mean", vectors.mean(0))
+        self.register_buffer("deviation", deviation.clamp(min=float(least) or 1.0))
         inner: list[nn.Module] = [nn.Linear(width, n_outputs)]
         if hidden is not None:
             inner = [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(hidden, n_outputs)]
-        self.layers = nn.Sequential(nn.LayerNorm(width), *inner)
+        self.layers = nn.Sequential(*inner)
 
     def forward(self, cell: Tensor, tokens: Tensor | None, mask: Tensor) -> Tensor:
-        return self.layers(cell.float())
+        return self.layers((cell.float() - self.mean) / self.deviation)
 
 
 class Classification:
@@ -44,7 +55,7 @@ class Classification:
     def __init__(self, n_classes: int):
         self.n_outputs = n_classes
 
-    def head(self, model: ModelAdapter, kind: str, generator: torch.Generator) -> nn.Module:
+    def head(self, model: ModelAdapter, kind: str, vectors: Tensor, generator: torch.Generator) -> nn.Module:
         """See `harness.finetuning.Objective.head`.
 
         Raises
@@ -61,7 +72,7 @@ class Classification:
             return make(self.n_outputs, generator)
         hidden = HIDDEN if kind == "mlp" else None
         seed = int(torch.randint(2**31, (1,), generator=generator))
-        return seeded(lambda: CellHead(model.embedding_size, self.n_outputs, hidden), seed)
+        return seeded(lambda: CellHead(vectors, self.n_outputs, hidden), seed)
 
     def loss(self, head: nn.Module, output: CellOutput, mask: Tensor, targets: Tensor) -> Tensor:
         """The mean cross entropy; see `harness.finetuning.Objective.loss`."""

@@ -154,8 +154,10 @@ class CellData:
         matrix = self._matrix
         if sp.issparse(matrix):
             return matrix.tocsr()
-        if getattr(matrix, "format", None) == "csc" and hasattr(matrix, "to_memory"):
-            return matrix.to_memory().tocsr()
+        if getattr(matrix, "format", None) == "csc" and hasattr(matrix, "group"):
+            from harness.readers import by_rows
+
+            return by_rows(matrix)
         return matrix
 
     def rows(self, start: int, stop: int) -> sp.csr_matrix:

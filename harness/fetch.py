@@ -17,6 +17,7 @@ from harness.cards import Card, RemoteFile
 from harness.checksums import Unlike, read_book, record, verified
 from harness.download import carry, discard
 from harness.errors import InputError
+from harness.places import variant_name
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def recipe(card: Card, folder: Path, failures: list[tuple[RemoteFile, str]]) -> 
 
 
 def _typed(card: Card) -> str:
-    return card.name if card.kind == "dataset" else f"{card.owner}-{card.name.removeprefix(f'{card.owner}-')}"
+    return card.name if card.kind == "dataset" else variant_name(card.owner, card.name)
 
 
 def _refuse_small_disk(card: Card, folder: Path) -> None:

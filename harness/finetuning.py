@@ -29,8 +29,10 @@ from harness.torch_learner import clip_gradients, make_optimizer, recomputing, t
 from harness.training_cells import TrainingCells, validation_part
 from harness.tuning import FEWEST_STEPS, Tuning
 
-#: Cells tokenized together for the validation loss.
-VALIDATION_CELLS = 1024
+#: Cells tokenized together where nothing is trained.
+BLOCK_CELLS = 1024
+#: Training cells a head is scaled by.
+SCALE_CELLS = 2048
 
 
 class Objective(Protocol):
@@ -39,8 +41,18 @@ class Objective(Protocol):
     #: Width of what the head gives.
     n_outputs: int
 
-    def head(self, model: ModelAdapter, kind: str, generator: torch.Generator) -> nn.Module:
-        """A fresh module: cell vectors (n, d), token vectors (n, L, t) or None, mask (n, L) -> (n, n_outputs)."""
+    def head(self, model: ModelAdapter, kind: str, vectors: Tensor, generator: torch.Generator) -> nn.Module:
+        """A fresh module: cell vectors (n, d), token vectors (n, L, t) or None, mask (n, L) -> (n, n_outputs).
+
+        Parameters
+        ----------
+        kind
+            Of `harness.tuning.HEADS`.
+        vectors
+            Vectors of some training cells before the first step, float32 (m, d) on the CPU, to scale by.
+        generator
+            All that is drawn is drawn from it.
+        """
         ...
 
     def loss(self, head: nn.Module, output: CellOutput, mask: Tensor, targets: Tensor) -> Tensor:
@@ -99,18 +111,21 @@ class Finetuned:
 
         Rows of NaN are cells the model cannot read.
         """
-        reader = copy.copy(self.model)
-        reader.embedding_size = self.model.embedding_size + self.n_outputs
+        width = self.model.embedding_size
 
-        def forward(batch: TokenBatch) -> CellOutput:
+        def forward(_: ModelAdapter, batch: TokenBatch) -> CellOutput:
             output, mask = _forward(self.model, batch)
             read = self.head(output.cell, output.tokens, mask)
             return CellOutput(torch.cat([output.cell.float(), read.float()], dim=1))
 
-        reader.forward = forward  # type: ignore[method-assign]
+        # The same adapter, but that its cell vector ends with the outputs: one pass gives both.
+        kind = type(self.model)
+        longer = {"forward": forward, "embedding_size": property(lambda _: width + self.n_outputs)}
+        reader = copy.copy(self.model)
+        reader.__class__ = type(kind.__name__, (kind,), longer)
         both = embed_cells(reader, data, seed=seed, progress=progress)
         self.model.last_coverage = reader.last_coverage
-        return both[:, : self.model.embedding_size], both[:, self.model.embedding_size :]
+        return both[:, :width], both[:, width:]
 
 
 def finetune(
@@ -154,7 +169,8 @@ def finetune(
     rng = np.random.default_rng(seed)
     apart = validation_part(np.zeros(len(readable)) if strata is None else strata[readable], tuning.validation, rng)
     training, validation = readable[~apart], readable[apart]
-    result = _prepared(model, objective, tuning, seed)
+    some = rng.permutation(training)[:SCALE_CELLS]
+    result = _prepared(model, objective, tuning, cells, some, seed)
     result.n_training, result.n_validation = len(training), len(validation)
     result.n_unreadable = len(cells) - len(readable)
     goal = torch.as_tensor(targets, device=model.device)
@@ -169,8 +185,10 @@ def finetune(
     return result
 
 
-def _prepared(model: ModelAdapter, objective: Objective, tuning: Tuning, seed: int) -> Finetuned:
-    """A copy of the model with what is to be trained wanting a gradient, and a fresh head."""
+def _prepared(
+    model: ModelAdapter, objective: Objective, tuning: Tuning, cells: TrainingCells, some: np.ndarray, seed: int
+) -> Finetuned:
+    """A copy of the model with what is to be trained wanting a gradient, and a fresh head scaled by `some` cells."""
     if not isinstance(model.network, nn.Module):
         raise NotApplicableError(f"{model.spec.title}: this network is not PyTorch's; it is fine-tuned by torch only")
     if tuning.setting == "lora" and not model.lora_targets:
@@ -178,13 +196,15 @@ def _prepared(model: ModelAdapter, objective: Objective, tuning: Tuning, seed: i
     generator = torch.Generator().manual_seed(seed)
     tuned = copy.copy(model)
     tuned.network = copy.deepcopy(model.network)
+    with training_mode(tuned.network, seed, str(model.device)):  # as the head will see them: with dropout
+        vectors = torch.cat([output.cell.float().cpu() for _, output, _ in _read(tuned, cells, some)])
     tuned.network.requires_grad_(tuning.setting == "full")
     if tuning.setting == "lora":
         add_lora(tuned.network, model.lora_targets, tuning.lora_rank, generator)
         if tuning.train_norms:
             for norm in norms_of(tuned.network):
                 norm.requires_grad_(True)
-    head = objective.head(tuned, tuning.head, generator).to(model.device).requires_grad_(True)
+    head = objective.head(tuned, tuning.head, vectors, generator).to(model.device).requires_grad_(True)
     return Finetuned(tuned, head, tuning.head, objective.n_outputs, tuning.recipe.learning_rate)
 
 
@@ -195,6 +215,19 @@ def norms_of(network: nn.Module) -> list[nn.Module]:
 
 def _forward(model: ModelAdapter, batch: TokenBatch) -> tuple[CellOutput, Tensor]:
     return model.forward(batch), torch.as_tensor(batch.mask, dtype=torch.bool, device=model.device)
+
+
+def _read(
+    model: ModelAdapter, cells: TrainingCells, some: np.ndarray
+) -> Iterator[tuple[np.ndarray, CellOutput, Tensor]]:
+    """What the network gives for some cells, without gradients, in buckets of similar length: cells, output, mask."""
+    budget = BATCH_TOKENS.get(str(model.device).split(":")[0], 16_384)
+    for start in range(0, len(some), BLOCK_CELLS):
+        block = some[start : start + BLOCK_CELLS]
+        for places, part in cells.tokens(block).buckets(budget):
+            with torch.inference_mode(), autocast(model):
+                output, mask = _forward(model, part)
+            yield block[places], output, mask
 
 
 @dataclass
@@ -259,9 +292,12 @@ class _Loop:
         """Add up the gradient of the mean loss over a batch, part by part; the loss."""
         total = 0.0
         for part in np.array_split(batch, min(self.tuning.recipe.accumulate, len(batch))):
-            loss = self._loss(self.cells.tokens(part), part) * (len(part) / len(batch))
-            loss.backward()
-            total += float(loss.detach())
+            with autocast(self.result.model):
+                output, mask = _forward(self.result.model, self.cells.tokens(part))
+                loss = self.objective.loss(self.result.head, output, mask, self.targets[part])
+            share = len(part) / len(batch)
+            (loss * share).backward()
+            total += float(loss.detach()) * share
         return self._finite(total)
 
     def _finite(self, loss: float) -> float:
@@ -269,11 +305,6 @@ class _Loop:
             name, steps = self.result.model.spec.name, self.result.steps
             raise InputError(f"{name}: the loss became {loss} after {steps} steps; lower finetune.learning_rate")
         return loss
-
-    def _loss(self, tokens: TokenBatch, cells: np.ndarray) -> Tensor:
-        with autocast(self.result.model):
-            output, mask = _forward(self.result.model, tokens)
-            return self.objective.loss(self.result.head, output, mask, self.targets[cells])
 
     def _end_epoch(self, both: nn.Module, validation: np.ndarray) -> float | None:
         """Note an epoch on the curve; its validation loss, None without a validation part."""
@@ -283,8 +314,7 @@ class _Loop:
         loss = None
         if len(validation):
             both.eval()
-            with torch.inference_mode():
-                loss = self._validation_loss(validation)
+            loss = self._validation_loss(validation)
             both.train()
         mean = float(np.mean(result.losses[before:]))
         result.curve.append(
@@ -293,10 +323,9 @@ class _Loop:
         return loss
 
     def _validation_loss(self, validation: np.ndarray) -> float:
-        budget = BATCH_TOKENS.get(str(self.result.model.device).split(":")[0], 16_384)
         total = 0.0
-        for start in range(0, len(validation), VALIDATION_CELLS):
-            some = validation[start : start + VALIDATION_CELLS]
-            for places, part in self.cells.tokens(some).buckets(budget):
-                total += float(self._loss(part, some[places])) * len(places)
+        for some, output, mask in _read(self.result.model, self.cells, validation):
+            with torch.inference_mode(), autocast(self.result.model):
+                loss = self.objective.loss(self.result.head, output, mask, self.targets[some])
+            total += float(loss) * len(some)
         return self._finite(total / len(validation))

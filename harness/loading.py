@@ -10,6 +10,8 @@ from harness.config import compose_group, options
 from harness.data import ROLES, CellData
 from harness.errors import InputError
 from harness.genes import GeneTable
+from harness.places import DATA_SCHEME, data_root
+from harness.readers import KINDS, read_cells
 from harness.registry import MODELS, TASKS
 
 
@@ -19,14 +21,15 @@ def load_dataset(dataset: str | Path | dict[str, Any], **settings: Any) -> CellD
     Parameters
     ----------
     dataset
-        A registered name (`pbmc68k`), the path of an .h5ad, or a whole `dataset:` node of the config.
+        A registered name (`pbmc68k`), the path of an .h5ad, a .zarr, a 10x .h5 or a 10x folder, or a whole
+        `dataset:` node of the config.
     settings
         Keys of `conf/dataset/_base.yaml`: `cell_type`, `batch`, `layer`, `gene_ids` …
 
     Raises
     ------
     InputError
-        Missing file, not an h5ad, no such column or layer.
+        Missing file, one of another form, no such column or layer.
     """
     if isinstance(dataset, dict):
         node = {**dataset, **settings}
@@ -40,7 +43,7 @@ def load_dataset(dataset: str | Path | dict[str, Any], **settings: Any) -> CellD
         raise InputError(f"unknown dataset setting {', '.join(unknown)}; known: {', '.join(known)}")
     node = {**known, **node}
     path = locate(node["path"])
-    adata = read_h5ad(path)
+    adata = read_cells(path)
     name = node["name"] or path.stem
     data = CellData(
         adata,
@@ -60,7 +63,7 @@ def load_dataset(dataset: str | Path | dict[str, Any], **settings: Any) -> CellD
 
 
 def locate(path: str | None) -> Path:
-    """The file behind a path or `pkg://PACKAGE/PATH`.
+    """The file or folder behind a path, `pkg://PACKAGE/PATH` or `data://FOLDER/PATH` (of a fetched data set).
 
     Raises
     ------
@@ -68,49 +71,30 @@ def locate(path: str | None) -> Path:
         There is none.
     """
     if not path:
-        raise InputError("which cells? Say dataset=NAME, or dataset.path=FILE.h5ad")
+        raise InputError(f"which cells? Say dataset=NAME, or dataset.path={KINDS}")
     if path.startswith("pkg://"):
         package, _, inside = path.removeprefix("pkg://").partition("/")
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             raise InputError(f"{path}: the package {package} is not installed")
         return Path(spec.submodule_search_locations[0]) / inside
+    if path.startswith(DATA_SCHEME):
+        return _fetched(path.removeprefix(DATA_SCHEME))
     found = Path(path).expanduser()
-    if not found.is_file():
-        raise InputError(f"dataset.path={path}: no such file")
+    if not found.exists():
+        raise InputError(f"dataset.path={path}: no such file or folder")
     return found
 
 
-def read_h5ad(path: Path) -> Any:
-    """An AnnData backed by its file, or in memory where anndata cannot back it.
+def _fetched(inside: str) -> Path:
+    """A file of a fetched data set; InputError with the command that brings it."""
+    from harness.cards import dataset_cards
 
-    Raises
-    ------
-    InputError
-        The file is not an h5ad.
-    """
-    import warnings
-
-    import anndata
-    import h5py
-
-    if not h5py.is_hdf5(path):
-        raise InputError(f"{path} is not an h5ad (no HDF5 file); expected an AnnData written with write_h5ad")
-    try:
-        with h5py.File(path) as file:
-            groups = list(file)
-        if not {"obs", "var"} <= set(groups):
-            raise InputError(
-                f"{path} is an HDF5 file but not an h5ad: it holds {', '.join(groups[:6]) or 'nothing'}, "
-                "and obs and var are expected"
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return anndata.read_h5ad(path, backed="r")
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path} cannot be read as an h5ad: {type(error).__name__}: {error}") from error
+    found = data_root() / inside
+    if found.exists():
+        return found
+    names = [name for name, card in dataset_cards().items() if card.facts["path"] == f"{DATA_SCHEME}{inside}"]
+    raise InputError(f"{found} is not here; get it with: cellfm-bench fetch dataset {names[0] if names else 'NAME'}")
 
 
 def resolve_aliases(genes: GeneTable, path: Path, name: str) -> GeneTable:

@@ -28,18 +28,22 @@ def data_root() -> Path:
     return Path(named).expanduser() if named else cache_home() / "data"
 
 
+def variant_name(model: str, variant: str) -> str:
+    """How a variant is called beside those of other models: `cellfm-80m`, `scgpt-brain`."""
+    return variant if variant.casefold().startswith(model) else f"{model}-{variant}"
+
+
 def checkpoint_folders(root: Path, model: str, variant: str | None, published: Iterable[str]) -> list[Path]:
     """The folders under `root` that may hold a model's weights, the surest alone where there is one.
 
     Named after the variant that is asked for, after the model, or after the model and one of its published variants
     (`cellfm-80m`): several of the last kind are all given.
     """
-    asked = [variant, f"{model}-{variant}"] if variant else []
+    asked = [variant, variant_name(model, variant)] if variant else []
     for name in (*asked, model):
         if (root / name).exists():
             return [root / name]
     if variant:
         return []
-    names = {f"{model}-{key.removeprefix(f'{model}-')}" for key in published}
-    names |= {key for key in published if key.casefold().startswith(model)}
+    names = {variant_name(model, key) for key in published}
     return sorted(root / name for name in names if (root / name).exists())

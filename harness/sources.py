@@ -23,7 +23,7 @@ from harness.data import CellData
 from harness.devices import resolve_device
 from harness.errors import InputError
 from harness.model import ModelAdapter, ModelSpec
-from harness.places import checkpoint_folders, checkpoints_root
+from harness.places import checkpoint_folders, checkpoints_root, variant_name
 from harness.recipe import Recipe
 from harness.registry import MODELS
 from harness.results import content_id
@@ -265,10 +265,11 @@ def find_checkpoint(config: RunConfig, spec: ModelSpec) -> Path:
             raise InputError(f"model.checkpoint={wanted} does not exist")
         return path
     variant, published = config.model.get("variant"), config.model.get("variants") or {}
+    named = variant_name(spec.name, variant) if variant and variant in published else spec.name
     how = (
         "say model.checkpoint=DIR, or checkpoints=ROOT with one folder per model; track=scratch trains a small network "
         f"of the same architecture here instead. The official release (models/{spec.name}/README.md) comes with: "
-        f"cellfm-bench fetch model {f'{spec.name}-{variant}' if variant in published else spec.name}"
+        f"cellfm-bench fetch model {named}"
     )
     root = checkpoints_root(config.checkpoints)
     found = checkpoint_folders(root, spec.name, variant, published)

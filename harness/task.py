@@ -21,14 +21,20 @@ if TYPE_CHECKING:
 class Split:
     """Rows of a data set for training and for testing.
 
-    `name` says the protocol (`stratified-70/30`, `leave-out:donor3`, `all`); `excluded` counts what was left
-    out and why, for the record.
+    `name` says the protocol (`stratified-70/30`, `leave-donor-out`, `all`); `excluded` counts what was left
+    out and why, for the record. A protocol of several folds has each of them in `folds`, named after what it tests;
+    `train` and `test` are then all cells that take part.
     """
 
     name: str
     train: np.ndarray
     test: np.ndarray
     excluded: Mapping[str, int] = field(default_factory=dict)
+    folds: tuple[Split, ...] = ()
+
+    def each(self) -> tuple[Split, ...]:
+        """The folds; the split itself where it has none."""
+        return self.folds or (self,)
 
 
 @dataclass

@@ -13,8 +13,8 @@ from harness.recipe import Recipe
 SETTINGS = ("frozen", "lora", "full")
 #: What reads the network, trained with it.
 HEADS = {
-    "mlp": "norm, one hidden layer of 128, GELU, dropout 0.1 on the cell vector: the same for every model",
-    "linear": "norm and one linear layer on the cell vector",
+    "mlp": "one hidden layer of 128, GELU, dropout 0.1 on the standardised cell vector: the same for every model",
+    "linear": "one linear layer on the standardised cell vector",
     "native": "the classifier the model's authors made for it, where there is one",
 }
 #: Learning rate where none is given. Low-rank matrices begin at zero and stand few in number: they bear, and need, a

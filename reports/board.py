@@ -1,4 +1,4 @@
-"""`write_report`: a directory of run records -> leaderboard.html, leaderboard.csv and verdicts.csv.
+"""`write_report`: a directory of run records -> leaderboard.html, leaderboard.csv, verdicts.csv and scaled.csv.
 
 Nothing heavy is imported before it is called, so that the command line stays fast.
 """
@@ -41,7 +41,7 @@ def write_report(results_dir: str | Path, out: str | Path, figures: str | Path |
     results_dir
         Directory of `<run_id>.json` files.
     out
-        The HTML file; `leaderboard.csv` and `verdicts.csv` go beside it.
+        The HTML file; `leaderboard.csv`, `verdicts.csv` and `scaled.csv` go beside it.
     figures
         Directory for figures of a paper or a slide (PNG and PDF); None: none are drawn.
 
@@ -66,6 +66,7 @@ def write_report(results_dir: str | Path, out: str | Path, figures: str | Path |
     from reports.html import render
     from reports.leaderboard_csv import to_csv
     from reports.ranking import columns, rank
+    from reports.scaled_csv import to_csv as scaled_table
     from reports.verdicts_csv import to_csv as verdict_table
 
     ranked = [rank(section) for section in sections(records)]
@@ -76,8 +77,8 @@ def write_report(results_dir: str | Path, out: str | Path, figures: str | Path |
     table = to_csv((each.section, each.boards, columns(each.section)) for each in ranked)
 
     csv = html.with_name("leaderboard.csv")
-    verdicts = html.with_name("verdicts.csv")
-    for path, text in ((csv, table), (verdicts, verdict_table(ranked)), (html, page)):
+    beside = ((csv, table), (html.with_name("verdicts.csv"), verdict_table(ranked)))
+    for path, text in (*beside, (html.with_name("scaled.csv"), scaled_table(ranked)), (html, page)):
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     drawn: list[Path] = []

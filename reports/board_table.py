@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reports.cards import Exposure, Terms, exposure, terms
+from reports.controls import CEILING, FLOOR, Bounds, bounds, controls, under
 from reports.entries import Column, Entry, Score, Section
 from reports.figures.figure import column_title
 from reports.ranking import Board
@@ -15,6 +17,7 @@ from reports.wording import (
     head_title,
     metric_card,
     metric_title,
+    percent,
     plural,
     quantity,
     score,
@@ -50,6 +53,9 @@ class Number:
     interval: str = ""
     whisker: tuple[float, float] | None = None
     tied: bool = False
+    #: Where the number lies between floor and ceiling, in per cent, and what those are.
+    scaled: str = ""
+    scale: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class Row:
     costs: list[Number]
     reason: str
     setting: str
+    exposure: Exposure
+    terms: Terms
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,10 @@ class BoardTable:
     costs: list[Head]
     rows: list[Row]
     settings: bool
+    #: What bounds the scores, the ceilings first: (role, entry, number of each column).
+    controls: list[tuple[str, Entry, list[Number]]]
+    #: Whether any row was pretrained, so that it may have seen its cells before.
+    exposed: bool
     #: Why nothing on this board can be told apart; empty where it can.
     few: str = ""
 
@@ -130,8 +142,9 @@ def _told(name: str, entries: list[Entry]) -> bool:
     return any(values) if name == "n_trained_params" else bool(values)
 
 
-def board_table(board: Board, headline: list[Column]) -> BoardTable:
-    """The table of a board: its headline numbers and what they cost."""
+def board_table(section: Section, board: Board, headline: list[Column]) -> BoardTable:
+    """The table of a board: its headline numbers, what bounds them, and what they cost."""
+    limits = {column: found for column in headline if (found := bounds(section, column))}
     costs = [name for name in _COSTS if _told(name, board.entries)]
     primary = headline[0] if headline else None
     versions = {(c.metric, c.head): 0 for c in headline}
@@ -160,8 +173,15 @@ def board_table(board: Board, headline: list[Column]) -> BoardTable:
         ranked_by=column_title(primary) if primary else "",
         heads=heads,
         costs=[Head(*_COSTS[name][:3], hint=_COST_HINTS.get(name, "")) for name in costs],
-        rows=[_row(board, entry, headline, costs) for entry in board.entries],
+        rows=(rows := [_row(board, entry, headline, costs, limits) for entry in board.entries]),
         few=few,
+        controls=[
+            (role, entry, [_bounding(board, entry, column) for column in headline])
+            for role in (CEILING, FLOOR)
+            for entry in controls(section, role)
+            if entry not in board.entries
+        ],
+        exposed=any(row.exposure.status for row in rows),
         settings=any(entry.about.setting != "frozen" for entry in board.entries),
     )
 
@@ -171,7 +191,7 @@ def _direction(entries: list[Entry], column: Column) -> bool:
     return found[0] if found else metric_card(column.metric).higher_is_better
 
 
-def _row(board: Board, entry: Entry, headline: list[Column], costs: list[str]) -> Row:
+def _row(board: Board, entry: Entry, headline: list[Column], costs: list[str], limits: dict[Column, Bounds]) -> Row:
     name, _, rest = entry.label.partition(" · ")
     absent = sorted({r.seed for r in entry.missing} - {r.seed for r in entry.runs})
     shown = f"{len(entry.runs)} of {len(entry.runs) + len(absent)}" if absent else str(len(entry.runs))
@@ -181,14 +201,28 @@ def _row(board: Board, entry: Entry, headline: list[Column], costs: list[str]) -
         told = " ".join((first.error or "no reason recorded").split())
         seeds = f" (seed {', '.join(map(str, absent))})" if entry.runs else ""
         reason = f"{STATUSES.get(first.status, first.status)}{seeds}: {told}"
-    numbers = [_number(board, entry, column) for column in headline]
+    numbers = [_number(board, entry, column, limits.get(column)) for column in headline]
     prices = [Number(value := _cost(entry, cost), _COSTS[cost][3](value)) for cost in costs]
     seeds_cell = Number(float(len(entry.runs)), shown, hint=plural(len(entry.runs), "seed"))
     rank = board.rank(entry, headline[0] if headline else None)
-    return Row(entry, rank, name, rest, seeds_cell, numbers, prices, reason, entry.about.setting)
+    setting, seen, licence = entry.about.setting, exposure(entry), terms(entry)
+    return Row(entry, rank, name, rest, seeds_cell, numbers, prices, reason, setting, seen, licence)
 
 
-def _number(board: Board, entry: Entry, column: Column) -> Number:
+def _bounding(board: Board, entry: Entry, column: Column) -> Number:
+    """The number of a floor or a ceiling; by another head where it has none of this one."""
+    result = under(entry, column)
+    if result is None or result.mean is None:
+        return Number(None, NOTHING, head=column.head, hint="not measured")
+    values = [s.mean for e in board.entries if (s := e.scores.get(column)) and s.mean is not None]
+    hint = _hint(result) + ("" if column in entry.scores else "; by a head of its own")
+    place = bar(column, result.mean, [*values, result.mean])
+    return Number(
+        result.mean, score(result.mean), spread(result.sd, result.mean), bar=place, head=column.head, hint=hint
+    )
+
+
+def _number(board: Board, entry: Entry, column: Column, limits: Bounds | None) -> Number:
     result = entry.scores.get(column)
     if result is None:
         if entry.runs:
@@ -213,7 +247,14 @@ def _number(board: Board, entry: Entry, column: Column) -> Number:
         interval=interval(result),
         whisker=_whisker(column, result, values),
         tied=_tied(board, entry, column),
+        scaled=percent(limits.scaled(result.mean)) if limits else "",
+        scale=scale_words(limits) if limits else "",
     )
+
+
+def scale_words(limits: Bounds) -> str:
+    """`0 % = 0.083 (Random embedding), 100 % = 1.000 (Label-perfect embedding)`."""
+    return f"0 % = {score(limits.floor)} ({limits.floor_by}), 100 % = {score(limits.ceiling)} ({limits.ceiling_by})"
 
 
 def _whisker(column: Column, result: Score, values: list[float]) -> tuple[float, float] | None:

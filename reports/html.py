@@ -15,6 +15,8 @@ from harness.results import RunRecord
 from reports import wording
 from reports.artifacts import Tables
 from reports.board_table import BoardTable, NumberRow, board_table, number_rows
+from reports.cards import STATUSES as EXPOSURES
+from reports.controls import missing
 from reports.entries import Entry, Section
 from reports.figures.confusion import confusion_map
 from reports.figures.dots import dot_plots
@@ -63,6 +65,10 @@ class SectionView:
     verdicts: list[Verdict]
     recommendation: Recommendation | None
     standings: list[Standings]
+    #: Why scores are not scaled; empty where floor and ceiling were run, or the task declares none.
+    unscaled: str
+    #: What the two sides of a split share.
+    leaks: list[str]
 
 
 def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, published: bool) -> str:
@@ -85,6 +91,7 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
         arrow=wording.arrow,
         badge=_badge,
         breakable=_breakable,
+        exposures=EXPOSURES,
         plural=wording.plural,
     )
     sections = [_section(number, each, tables) for number, each in enumerate(ranked, start=1)]
@@ -103,6 +110,8 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
         runs=runs,
         environments=places,
         problems=tables.problems,
+        seen=[s for s in EXPOSURES if any(r.exposure.status == s for v in sections for b in v.boards for r in b.rows)],
+        scales=any(cell.scaled for v in sections for b in v.boards for r in b.rows for cell in r.numbers),
         track_names=wording.track_order(record.track for record in records),
     )
     return page + "\n"
@@ -132,7 +141,9 @@ def _section(number: int, ranked: Ranked, tables: Tables) -> SectionView:
         heads=[(head, wording.head_title(head)) for head in heads] if len(heads) > 1 else [],
         dots=[*dot_plots(section, headline, order), *speed_plot(order, primary)],
         maps=maps,
-        boards=[board_table(board, headline) for board in ranked.boards],
+        boards=[board_table(section, board, headline) for board in ranked.boards],
+        unscaled=missing(section, ranked.task.controls) if ranked.boards else "",
+        leaks=_leaks(section),
         numbers=number_rows(section, ranked.boards, columns(section)),
         missing=_misses(section),
         own_heads=bool(own),
@@ -141,6 +152,26 @@ def _section(number: int, ranked: Ranked, tables: Tables) -> SectionView:
         recommendation=recommendation(ranked),
         standings=standings(ranked),
     )
+
+
+def _leaks(section: Section) -> list[str]:
+    """What the engine counted on both sides of the splits, where it is not nothing."""
+    found: dict[str, dict[int, str]] = {}
+    for run in section.runs:
+        for name, flag in (
+            ("test cells identical to a training cell", "identical-cells"),
+            ("donors on both sides of the split", "same-donors"),
+        ):
+            if flag in run.flags:
+                found.setdefault(name, {})[run.seed] = _plain(run.notes.get(name, "some"))
+    sentences = []
+    for name, by_seed in found.items():
+        seeds = {}
+        for seed, said in sorted(by_seed.items()):
+            seeds.setdefault(said, []).append(seed)
+        each = ", ".join(f"{said} (seed {wording.listing(group)})" for said, group in seeds.items())
+        sentences.append(f"{name[0].upper()}{name[1:]}: {each}. Scores may be too high.")
+    return sentences
 
 
 def _misses(section: Section) -> list[Miss]:
@@ -191,7 +222,7 @@ def _header(records: list[RunRecord]) -> dict[str, Any]:
     return {
         "runs": len(records),
         "bad": bad,
-        "models": sorted({record.model for record in records}),
+        "models": sorted({record.model for record in records if record.track != wording.CONTROL}),
         "datasets": sorted({record.dataset for record in records}),
         "tasks": sorted({record.task for record in records}),
         "seeds": wording.listing(sorted({record.seed for record in records})),

@@ -8,6 +8,7 @@ from io import StringIO
 
 from reports.entries import Column, Entry, Section
 from reports.ranking import Board
+from reports.wording import CONTROL
 
 COLUMNS = (
     "track",
@@ -36,13 +37,15 @@ def to_csv(ranked: Iterable[tuple[Section, list[Board], list[Column]]]) -> str:
     """The table as text.
 
     `track` names the board, so that a baseline has a line in each board it is ranked in. A number that is
-    undefined for every seed has a line without mean and rank. What the statistics cannot say is empty.
+    undefined for every seed has a line without mean and rank. What the statistics cannot say is empty. A control stands
+    under the track `control`, without a rank.
     """
     out = StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for section, boards, columns in ranked:
-        for board in boards:
+        bounding = Board(CONTROL, [entry for entry in section.entries if entry.track == CONTROL])
+        for board in [*boards, bounding]:
             writer.writerows(_lines(section, board, columns))
     return out.getvalue()
 

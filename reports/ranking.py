@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reports.entries import Column, Entry, Section
-from reports.wording import BASELINE, head_order, track_order
+from reports.wording import BASELINE, CONTROL, head_order, track_order
 
 if TYPE_CHECKING:
     from reports.compare import Family
@@ -41,6 +41,8 @@ class Task:
     name: str
     title: str
     headline: tuple[tuple[str, str | None], ...]
+    #: Role (`floor`, `ceiling`) -> models that have it.
+    controls: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass
@@ -66,17 +68,17 @@ def task(name: str) -> Task:
 
     try:
         found = TASKS.get(name)
-        return Task(name, found.title, tuple(found.headline))
+        return Task(name, found.title, tuple(found.headline), tuple(found.controls.items()))
     except Exception as error:  # a plugin may fail in any way, and the records are still good
         log.debug("task %s is not known here: %s", name, error)
         return Task(name, name.replace("_", " ").capitalize(), ())
 
 
-def columns(section: Section) -> list[Column]:
+def columns(section: Section, *, controls: bool = True) -> list[Column]:
     """Every overall metric of a section, in the order in which the tasks report them, heads in board order."""
     metrics: dict[str, None] = {}
     found: dict[Column, None] = {}
-    for entry in section.entries:
+    for entry in section.entries if controls else _judged(section):
         for column in entry.scores:
             metrics.setdefault(column.metric)
             found.setdefault(column)
@@ -90,7 +92,7 @@ def headline(section: Section, about: Task) -> list[Column]:
     A pair without head stands for every head that reports the metric. A row that has none of these columns (a
     task baseline that brings its own head) adds its own; a task unknown here is ranked by its first metric.
     """
-    present = columns(section)
+    present = columns(section, controls=False) or columns(section)
     chosen: list[Column] = []
     for metric, head in about.headline:
         chosen += [c for c in present if c.metric == metric and head in (None, c.head) and c not in chosen]
@@ -98,7 +100,7 @@ def headline(section: Section, about: Task) -> list[Column]:
         chosen = [column for column in present if column.metric == present[0].metric]
     metrics = {column.metric for column in chosen}
     order = {metric: i for i, metric in enumerate(dict.fromkeys(column.metric for column in chosen))}
-    for entry in section.entries:
+    for entry in _judged(section):
         if entry.scores and not set(entry.scores) & set(chosen):
             chosen += [column for column in entry.scores if column.metric in metrics and column not in chosen]
     first = chosen[:1]
@@ -106,9 +108,14 @@ def headline(section: Section, about: Task) -> list[Column]:
     return first + rest
 
 
+def _judged(section: Section) -> list[Entry]:
+    """Every row but the controls."""
+    return [entry for entry in section.entries if entry.track != CONTROL]
+
+
 def boards(section: Section, ranked_by: list[Column]) -> list[Board]:
     """A board for each track that was run, baselines in each; one of baselines alone if nothing else was run."""
-    tracks = track_order(entry.track for entry in section.entries)
+    tracks = track_order(entry.track for entry in _judged(section))
     baselines = [entry for entry in section.entries if entry.track == BASELINE]
     found = []
     for track in [name for name in tracks if name != BASELINE] or [BASELINE]:

@@ -11,7 +11,7 @@ from reports.figures.figure import column_title
 from reports.ranking import Ranked
 from reports.statistics import Difference, Interval
 from reports.unit_scores import Scores
-from reports.verdicts import bracket, p_value, signed
+from reports.verdicts import bracket, deciding, p_value, signed
 from reports.wording import BASELINE, NOTHING, head_title, score
 
 
@@ -46,7 +46,7 @@ def standings(ranked: Ranked) -> list[Standings]:
     """A table for each board with more than one row."""
     found = []
     for board in ranked.boards:
-        family = board.families.get(ranked.headline[0]) if ranked.headline else None
+        family = board.families.get(deciding(board, ranked.headline)) if ranked.headline else None
         if family and family.pairs:
             letters = {} if family.few else groups(family)
             rows = [_row(family, member, letters, ranked.section.dataset) for member in family.order(family.members)]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from reports.compare import Family, Pair, pooled, pretraining
-from reports.entries import Entry
+from reports.entries import Column, Entry
 from reports.figures.figure import column_title, short_names
-from reports.ranking import Ranked
+from reports.ranking import Board, Ranked
 from reports.statistics import FEWEST, Difference
 from reports.unit_scores import Scores
 from reports.wording import BASELINE, NOTHING, head_title, quantity, score
@@ -57,15 +57,40 @@ class Recommendation:
     metric: str = ""
     best: str = ""
     why: str = ""
+    #: Why it is not by the number the board is ranked by.
+    instead: str = ""
 
 
 def verdicts(ranked: Ranked) -> list[Verdict]:
-    """The sentences of a section: one per board, and one about pretraining where both tracks were run."""
+    """The sentences of a section: those of each board, and one about pretraining where both tracks were run.
+
+    A board whose first number has too few units to tell anything apart gets a second sentence, by the first that can.
+    """
     if not ranked.headline:
         return []
     first = ranked.headline[0]
-    found = [against_baseline(board.track, board.families[first]) for board in ranked.boards if first in board.families]
-    return found + _worth(pretraining(ranked, first), column_title(first))
+    found = []
+    for board in ranked.boards:
+        for column in dict.fromkeys((first, deciding(board, ranked.headline))):
+            if column in board.families:
+                found.append(against_baseline(board.track, board.families[column]))
+    pairs = {column: pretraining(ranked, column) for column in ranked.headline}
+    able = [column for column, each in pairs.items() if any(pair.n_units >= FEWEST for pair in each)]
+    column = (able or [first])[0]
+    return found + _worth(pairs[column], column_title(column))
+
+
+def deciding(board: Board, headline: list[Column]) -> Column:
+    """The first headline number with enough units to tell rows apart; the first of all where none has."""
+    first = board.families.get(headline[0])
+    if first is None or len(first.members) < 2:
+        return headline[0]
+    tracks = {m.entry.track for m in first.members}  # a number that only baselines have says nothing of the others
+    for column in headline:
+        family = board.families.get(column)
+        if family and not family.few and tracks <= {m.entry.track for m in family.members}:
+            return column
+    return headline[0]
 
 
 def overall(ranked: list[Ranked]) -> list[tuple[Ranked, Family, Verdict]]:
@@ -147,7 +172,8 @@ def recommendation(ranked: Ranked) -> Recommendation | None:
     board = next((b for b in ranked.boards if b.track != "untrained"), None)
     if board is None or not ranked.headline or not board.families[ranked.headline[0]].members:
         return None
-    family = board.families[ranked.headline[0]]
+    first = board.families[ranked.headline[0]]
+    family = board.families[deciding(board, ranked.headline)]
     best = family.best()
     title = column_title(family.column)
     if family.few or best is None:
@@ -156,7 +182,8 @@ def recommendation(ranked: Ranked) -> Recommendation | None:
     alike = [m for m in family.members if m is best or ((gain := gains[m.entry]) is not None and gain.tied)]
     alike.sort(key=lambda m: price(m.entry))
     names = short_names([m.entry for m in family.members])
-    return Recommendation([_choice(m) for m in alike], title, named(family, best, names))
+    instead = f"By {column_title(first.column)} nothing can be told apart ({first.few}). " if first.few else ""
+    return Recommendation([_choice(m) for m in alike], title, named(family, best, names), instead=instead)
 
 
 def price(entry: Entry) -> tuple[float, float, str]:

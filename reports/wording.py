@@ -12,8 +12,9 @@ TRACKS = {
     "scratch": "Pretrained by this harness: same corpus, same token budget, same seed for every architecture.",
     "untrained": "Random weights of the same architecture. What pretraining is worth is the distance to these.",
     "baseline": "Methods without pretraining.",
+    "control": "What bounds the scores: floors know nothing of the cells, ceilings know the labels. Never ranked.",
 }
-BASELINE = "baseline"
+BASELINE, CONTROL = "baseline", "control"
 
 #: Heads in the order of the columns.
 HEADS = {
@@ -29,6 +30,10 @@ FLAGS = {
     "smoke": "smoke run, not ranked",
     "cells-seen": "cells seen in pretraining",
     "label-exposure": "labels seen in pretraining",
+    "identical-cells": "identical cells in training and test",
+    "same-donors": "same donors in training and test",
+    "floor": "floor",
+    "ceiling": "ceiling",
 }
 
 STATUSES = {
@@ -85,6 +90,11 @@ def score(value: float | None) -> str:
         return f"{value:.2e}"
     digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
     return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def percent(share: float) -> str:
+    """`62 %`."""
+    return f"{100 * share:.0f} %".replace("-0 %", "0 %").replace("-", "\N{MINUS SIGN}")
 
 
 def spread(sd: float | None, mean: float | None) -> str:

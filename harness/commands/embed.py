@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"out={out}: the directory {out.parent} does not exist")
 
     from harness.cache import Cache
+    from harness.loading import locate
     from harness.runner import open_corpus, open_data
     from harness.sources import resolve
 
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> int:
         arrays = _arrays(model, data, level, genes, config.seed)
     except NotApplicableError as error:
         raise InputError(f"level={level}: {error}") from None
-    _write(out, arrays, data, source.spec.name)
+    _write(out, arrays, data, source.spec.name, locate(config.dataset["path"]))
     matrix = arrays["embeddings"]
     print(f"{out}: {matrix.shape[0]} x {matrix.shape[1]} ({level} level, {source.spec.name}, {source.track})")
     return 0
@@ -87,7 +88,7 @@ def _arrays(model: Any, data: Any, level: str, genes: str | None, seed: int) -> 
     }
 
 
-def _write(out: Path, arrays: dict[str, np.ndarray], data: Any, name: str) -> None:
+def _write(out: Path, arrays: dict[str, np.ndarray], data: Any, name: str, path: Path) -> None:
     import anndata
 
     from harness.results import atomic_path
@@ -96,7 +97,7 @@ def _write(out: Path, arrays: dict[str, np.ndarray], data: Any, name: str) -> No
         if out.suffix == ".npz":
             np.savez(temporary, **arrays)  # type: ignore[arg-type]
         else:
-            # Read anew: `to_memory` would close the file under the data set.
-            cells = anndata.read_h5ad(data.adata.filename)
+            # An h5ad is read anew, with all that is in it; of another form, what was read of it becomes one.
+            cells = anndata.read_h5ad(path) if path.suffix == ".h5ad" else data.adata.to_memory()
             cells.obsm[f"X_{name}"] = arrays["embeddings"]
             cells.write_h5ad(temporary)

@@ -21,6 +21,9 @@ from models.cellfm.tokenizer import tokenize
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from harness.learner import Learner
+    from harness.ranks import Ranks
+    from harness.recipe import Recipe
     from models.cellfm.annotation_head import AnnotationHead
     from models.cellfm.attention import AttentionScores
     from models.cellfm.mindspore_backend import MindSporeNetwork
@@ -47,7 +50,7 @@ class CellFM(ModelAdapter):
     readout
         `cls` (official) or `mean`, the mean over the cell's gene vectors.
     backend
-        `torch` or `mindspore`: what computes the network. MindSpore embeds; it does not train here.
+        `torch` or `mindspore`: what computes the network. MindSpore embeds and pretrains; it is not fine-tuned here.
     """
 
     spec = ModelSpec(
@@ -311,6 +314,14 @@ class CellFM(ModelAdapter):
 
         terms = ("gene", "cell") if self.config.loss_cls else ("gene",)
         return PretrainingLoss(dict.fromkeys(terms, count), sums)
+
+    def learner(self, recipe: Recipe, *, seed: int = 0, ranks: Ranks | None = None) -> Learner:
+        """MindSpore's own, or PyTorch's. See `ModelAdapter`."""
+        if self.backend == "torch":
+            return super().learner(recipe, seed=seed, ranks=ranks)
+        from models.cellfm.mindspore_learner import MindSporeLearner
+
+        return MindSporeLearner(self.network, recipe, seed, ranks)
 
 
 def _check_backend(backend: str) -> None:

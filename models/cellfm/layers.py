@@ -31,6 +31,12 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.gamma.shape, self.gamma, self.beta, NORM_EPS)
 
 
+def lowered(x: Tensor) -> Tensor:
+    """`x` in the precision of autocast, where it is on: cast once, and not again by each projection."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 class Retention(nn.Module):
     """Linear attention: relu(Q) (relu(K)ᵀ V) per head, RMS-normalised, gated by silu(U).
 
@@ -59,7 +65,8 @@ class Retention(nn.Module):
         source
             (n, T, d), the positions that are read; None: those of `x`.
         """
-        source = x if source is None else source
+        x = lowered(x)
+        source = x if source is None else lowered(source)
         q, k, v = self._split(self.q_proj(x)), self._split(self.k_proj(source)), self._split(self.v_proj(source))
         o = self.normalise(self.mix(q, k, v, keys))
         return self.o_proj(o.transpose(1, 2).flatten(-2) * F.silu(self.u_proj(x)))
@@ -74,7 +81,7 @@ class Retention(nn.Module):
     def normalise(self, o: Tensor) -> Tensor:
         """Divide by the root mean square over a head's width."""
         # The clamp comes before the root: a head that reads nothing has o = 0 and must keep a finite gradient.
-        return o * o.float().square().mean(-1, keepdim=True).clamp(min=RMS_FLOOR**2).rsqrt()
+        return o * o.float().square().mean(-1, keepdim=True).clamp(min=RMS_FLOOR**2).rsqrt().to(o.dtype)
 
     def scores(self, x: Tensor, keys: Tensor, source: Tensor) -> Tensor:
         """relu(qᵢ)·relu(kⱼ), the weight of vⱼ in what i reads before the norm; (n, heads, S, T), at padding 0."""
@@ -114,6 +121,7 @@ class GatedBilinear(nn.Module):
             setattr(self, name, nn.Linear(width, width, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = lowered(x)
         return self.o_proj(self.u_proj(x) * self.v_proj(x))
 
 

@@ -1,8 +1,8 @@
-"""The MindSpore network in the place of the torch one: tensors in, tensors out, and nothing to train by torch."""
+"""The MindSpore network in the place of the torch one: tensors in, tensors out, and no gradient for torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,12 +11,15 @@ from harness.errors import InputError, NotApplicableError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.cellfm.mindspore_network import LayerwiseEmbedding
+    from models.cellfm import mindspore_network
     from models.cellfm.torch_network import CellFMNetwork
 
 #: The engine's name of a device -> MindSpore's.
 TARGETS = {"cpu": "CPU", "cuda": "GPU", "npu": "Ascend"}
-NOT_TRAINED = "CellFM with model.backend=mindspore embeds only; the engine trains it with model.backend=torch"
+NOT_TRAINED = (
+    "CellFM with model.backend=mindspore embeds, and is pretrained by MindSpore; PyTorch reaches no gradient in it: "
+    "fine-tune with model.backend=torch"
+)
 
 
 def check_installed() -> None:
@@ -84,16 +87,21 @@ class MindSporeNetwork:
     Parameters
     ----------
     network
-        With its parameters set; it is not changed.
+        With its parameters set; changed by training only.
     """
 
     def __init__(self, network: CellFMNetwork):
         self.config = network.config
         self._weights = network
         self._device = "cpu"
-        self._embedding: LayerwiseEmbedding | None = None
+        self._embedding: mindspore_network.LayerwiseEmbedding | None = None
 
     # -- the network as the engine handles it ---------------------------------------------------------
+
+    @property
+    def device(self) -> str:
+        """Where it computes, by the engine's name."""
+        return self._device
 
     @property
     def gene_emb(self) -> Tensor:
@@ -128,7 +136,7 @@ class MindSporeNetwork:
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """The engine trains with torch."""
+        """The engine trains it by `mindspore_learner` only."""
         if mode:
             raise NotApplicableError(NOT_TRAINED)
         return self
@@ -153,11 +161,26 @@ class MindSporeNetwork:
         cell, genes = self._on_device()(*parts)
         return torch.from_numpy(cell), torch.from_numpy(genes)
 
-    def _on_device(self) -> LayerwiseEmbedding:
+    def _on_device(self) -> mindspore_network.LayerwiseEmbedding:
         if self._embedding is None:
-            from models.cellfm.mindspore_network import CellFMNetwork, LayerwiseEmbedding
+            from models.cellfm.mindspore_network import LayerwiseEmbedding
 
-            select_device(self._device)
-            state = {name: tensor.numpy() for name, tensor in self._weights.state_dict().items()}
-            self._embedding = LayerwiseEmbedding(CellFMNetwork.of_state(self.config, state))
+            self._embedding = LayerwiseEmbedding(self.in_mindspore())
         return self._embedding
+
+    # -- training -------------------------------------------------------------------------------------
+
+    def in_mindspore(self) -> mindspore_network.CellFMNetwork:
+        """A copy as MindSpore cells, on the device."""
+        from models.cellfm.mindspore_network import CellFMNetwork
+
+        select_device(self._device)
+        state = {name: tensor.numpy() for name, tensor in self._weights.state_dict().items()}
+        return CellFMNetwork.of_state(self.config, state)
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Have these weights (name -> tensor) from now on; others stay."""
+        state = self._weights.state_dict()
+        for name, tensor in weights.items():
+            state[name].copy_(tensor)
+        self._embedding = None

@@ -12,6 +12,7 @@ from reports.artifacts import Tables
 from reports.entries import Entry, Section, by_track
 from reports.figures.figure import short_names
 from reports.figures.svg import picture, tag
+from reports.wording import CONTROL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def atlases(sections: list[Section], tables: Tables) -> dict[str, list[Atlas]]:
     for dataset in dict.fromkeys(section.dataset for section in sections):
         drawn: dict[tuple[str, str], tuple[Entry, pd.DataFrame]] = {}
         for section in (s for s in sections if s.dataset == dataset):
-            for entry in section.entries:
+            for entry in (e for e in section.entries if e.track != CONTROL):
                 if (entry.track, entry.label) not in drawn and (table := _table(entry, tables)) is not None:
                     drawn[entry.track, entry.label] = (entry, table)
         if drawn:

@@ -89,10 +89,13 @@
   const box = document.getElementById("filter");
   const filter = () => {
     const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const off = new Set(all(".chip[aria-pressed=false]").map((chip) => chip.dataset.chip));
-    all("table.sortable tbody tr[data-track], #runs tbody[data-track], .panel").forEach((node) => {
+    const off = new Set(all(".chip[data-chip][aria-pressed=false]").map((chip) => chip.dataset.chip));
+    const unseen = new Set(all(".chip[data-seen-chip][aria-pressed=false]").map((chip) => chip.dataset.seenChip));
+    all("table.sortable tbody tr[data-track], table.sortable tfoot tr, #runs tbody[data-track], .panel").forEach((node) => {
       const said = (node.textContent + " " + node.dataset.track).toLowerCase();
-      const match = !off.has(node.dataset.track) && words.every((word) => said.includes(word));
+      const bounds = node.parentNode.tagName === "TFOOT"; // floor and ceiling belong to whatever rows are left
+      const match = !off.has(node.dataset.track) && !unseen.has(node.dataset.seen) &&
+        (bounds || words.every((word) => said.includes(word)));
       node.classList.toggle("off-filter", !match);
     });
     all(".board").forEach((board) => {
@@ -101,11 +104,18 @@
     });
   };
   box.addEventListener("input", filter);
-  all(".chip").forEach((chip) =>
+  all(".chip[data-chip], .chip[data-seen-chip]").forEach((chip) =>
     chip.addEventListener("click", () => {
       chip.setAttribute("aria-pressed", String(chip.getAttribute("aria-pressed") !== "true"));
       filter();
     }));
+
+  const scale = document.getElementById("scale");
+  scale?.addEventListener("click", () => {
+    const on = scale.getAttribute("aria-pressed") !== "true";
+    scale.setAttribute("aria-pressed", String(on));
+    document.body.classList.toggle("raw", !on);
+  });
 
   // ---- runs: open a row, copy its command
 

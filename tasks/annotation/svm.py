@@ -7,50 +7,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.counts import highly_variable, log_normalise
-from harness.model import ModelSpec, TaskBaseline
 from harness.registry import register_model
+from tasks.annotation.expression import ExpressionClassifier, annotation_spec, decision_values
 
 if TYPE_CHECKING:
-    from harness.data import CellData
-    from harness.task import Split
+    from scipy.sparse import csr_matrix
 
 
 @register_model("svm")
-class SVM(TaskBaseline):
+class SVM(ExpressionClassifier):
     """Linear SVM (one against rest, C = 1) on log-normalised HVGs, selected on the training cells only.
 
     Abdelaal et al., Genome Biology 2019: best overall of 22 classifiers.
     """
 
-    spec = ModelSpec(
-        name="svm",
-        title="SVM on expression",
-        kind="predictor",
-        gene_ids="any",
-        readouts=(),
-        tasks=("annotation",),
-        paper="Abdelaal et al., Genome Biology 2019, doi:10.1186/s13059-019-1795-z",
-        code_licence="MIT",
-        commercial_use=True,
+    spec = annotation_spec(
+        "svm", "SVM on expression", paper="Abdelaal et al., Genome Biology 2019, doi:10.1186/s13059-019-1795-z"
     )
 
     def __init__(self, n_top_genes: int = 2000):
         self.n_top_genes = n_top_genes
 
-    def predict(self, data: CellData, split: Split, labels: np.ndarray, seed: int) -> np.ndarray:
-        """Predicted labels of the test cells.
-
-        Parameters
-        ----------
-        labels
-            Labels of all cells; those of the test cells are not looked at.
-        """
+    def fit(self, counts: csr_matrix, labels: np.ndarray, seed: int) -> None:
+        """Select genes, scale them to unit variance, train."""
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import LinearSVC
 
-        train = log_normalise(data.counts(split.train))
-        genes = highly_variable(train, self.n_top_genes)
-        model = make_pipeline(StandardScaler(with_mean=False), LinearSVC(C=1.0, random_state=seed))
-        model.fit(train[:, genes], labels[split.train])
-        return model.predict(log_normalise(data.counts(split.test))[:, genes])
+        train = log_normalise(counts)
+        self.genes = highly_variable(train, self.n_top_genes)
+        self.model = make_pipeline(StandardScaler(with_mean=False), LinearSVC(C=1.0, random_state=seed))
+        self.classes = self.model.fit(train[:, self.genes], labels).classes_
+
+    def scores(self, counts: csr_matrix) -> np.ndarray:
+        """Distances from the hyperplane of each class; no probabilities."""
+        return decision_values(self.model, log_normalise(counts)[:, self.genes])

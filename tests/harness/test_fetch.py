@@ -209,14 +209,14 @@ def test_a_file_put_there_by_hand_is_verified_and_no_network_is_asked(tmp_path):
 
 def test_a_file_only_a_person_can_get_has_its_recipe(tmp_path):
     file = RemoteFile(file="models.ckpt", by_hand="open https://example.org/page and press Download")
-    with pytest.raises(InputError, match="open https://example.org/page and press Download") as caught:
+    with pytest.raises(InputError, match=r"open https://example.org/page and press Download") as caught:
         bring(tmp_path, file)
     assert str(tmp_path / "m" / "models.ckpt") in str(caught.value) and nothing_left(tmp_path)
 
 
 def test_no_network_is_a_recipe(tmp_path, monkeypatch):
     file = RemoteFile(file="w.ckpt", sources=("http://nowhere.invalid/w.ckpt",))
-    with pytest.raises(InputError, match="By hand, on any machine: download http://nowhere.invalid/w.ckpt"):
+    with pytest.raises(InputError, match=r"By hand, on any machine: download http://nowhere.invalid/w.ckpt"):
         bring(tmp_path, file)
     assert nothing_left(tmp_path)
 
@@ -253,16 +253,14 @@ def test_archives(server, tmp_path, kind):
             entry.size = 1
             archive.addfile(entry, io.BytesIO(b"a"))
     server.files[f"x.{kind}"] = packed.getvalue()
-    file = RemoteFile(
-        file=f"x.{kind}", sources=(f"{server.url}/plain/x.{kind}",), unpack=True, gives=("inner/a.txt",)
-    )
+    file = RemoteFile(file=f"x.{kind}", sources=(f"{server.url}/plain/x.{kind}",), unpack=True, gives=("inner/a.txt",))
     folder = bring(tmp_path, file)
     assert (folder / "inner" / "a.txt").read_text() == "a" and not (folder / f"x.{kind}").exists()
     asked = len(server.requests)
     bring(tmp_path, file)
     assert len(server.requests) == asked
     lacking = file.model_copy(update={"gives": ("inner/b.txt",)})
-    with pytest.raises(InputError, match="lacks inner/b.txt; it holds inner"):
+    with pytest.raises(InputError, match=r"lacks inner/b.txt; it holds inner"):
         bring(tmp_path, lacking)
 
 

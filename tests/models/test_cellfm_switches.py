@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from harness import GeneTable, InputError
 from harness.lora import add_lora, merge_lora
 from models.cellfm.config import SWITCHES
-from tests.golden.cellfm.case import CHECKPOINT, CellFM, load
+from tests.golden.cellfm.case import CELL, CHECKPOINT, WEIGHTS, CellFM, load
 
 NAMES = [f"G{i}" for i in range(60)]
 CHOICES = [{}, *({name: other} for name, (_, other) in SWITCHES.items())]
@@ -69,6 +69,29 @@ def test_cls_alone(switches):
     batch = batch_of(model).tensors()
     arguments = (batch.gene_ids, batch.values, batch.mask)
     assert_allclose(model.network.embed_cls(*arguments), model.network.embed(*arguments)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_cls_alone_of_the_official_architecture(name):
+    case = load(name)
+    batch = case.tokens().tensors()
+    arguments = (batch.gene_ids, batch.values, batch.mask)
+    found = case.network.embed_cls(*arguments)
+    assert_allclose(found, case["backbone/cell_emb"], **CELL)
+    assert_allclose(found, case.network.embed(*arguments)[0], atol=5e-6)
+
+
+def test_lower_precision(switches):
+    """bf16 autocast gives nearly the same cell, and casts for all projections of a layer at once."""
+    model = scratch(**switches)
+    exact = model.forward(batch_of(model)).cell
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.forward(batch_of(model)).cell
+        model.network.requires_grad_(True)
+        loss = model.pretraining_loss(batch_of(model), torch.Generator().manual_seed(0)).total
+    loss.backward()
+    assert torch.cosine_similarity(exact, rough.float()).min() > 0.999
+    assert all(p.grad.dtype == torch.float32 and torch.isfinite(p.grad).all() for p in model.network.parameters())
 
 
 @pytest.mark.parametrize("form", ["safetensors", "ckpt"])

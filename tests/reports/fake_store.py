@@ -114,6 +114,11 @@ def _oddities(store: ResultStore) -> None:
         store.put(record("scfoundation", seed=seed, status="out-of-memory", error=why, **scratch))
     undefined = [row("macro_f1", None, head="knn"), row("macro_f1", math.nan, head="logreg")]
     store.put(record("nan", label="nan · scratch", metrics=undefined, **scratch))
+    for seed in (0, 1):
+        for name, role, quality in (("random_embedding", "floor", 0.12), ("perfect_embedding", "ceiling", 0.99)):
+            numbers = _annotated(quality, ("knn", "logreg", "mlp"), 500 + seed)
+            about = {"track": "control", "label": name, "seed": seed, "flags": [role]}
+            store.put(record(name, metrics=numbers, cost=_cost(0.1, 0.9), **about))
     smoke = _annotated(0.99, ("knn", "logreg", "mlp"), 5)
     store.put(record("quick", label="quick · scratch", metrics=smoke, flags=["smoke", "cells-seen"], **scratch))
 

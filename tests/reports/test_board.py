@@ -94,7 +94,7 @@ def test_columns_that_no_run_has_are_left_out(store: ResultStore) -> None:
     store.put(record(metrics=[row("macro_f1", 0.5, head="knn")]))
     table = parse(make_board(store).page).find("table", data_board="baseline")[0]
     heads = [th.text for th in table.find("th", scope="col")]
-    assert heads == ["#", "Model", "Macro F1 ↑kNN", "Seeds"]
+    assert heads == ["#", "Model", "Macro F1 ↑kNN", "Licence", "Seeds"]
 
 
 def test_spread_needs_two_seeds(store: ResultStore) -> None:

@@ -184,3 +184,39 @@ def test_small_board(browser: Any, tmp_path: Path) -> None:
     assert page.locator("table.ranked").count() == 2
     assert errors == []
     page.close()
+
+
+def visible(page: Any, selector: str) -> int:
+    return page.eval_on_selector_all(selector, "nodes => nodes.filter(n => n.offsetParent !== null).length")
+
+
+def test_rows_are_filtered_by_what_pretraining_had_seen(opened: Any) -> None:
+    rows = "table[data-board=scratch] tbody tr"
+    before = visible(opened, rows)
+    seen = visible(opened, f"{rows}[data-seen=seen]")
+    assert 0 < seen < before
+    opened.click(".chip[data-seen-chip=seen]")
+    assert visible(opened, rows) == before - seen
+    assert visible(opened, f"{rows}[data-seen=seen]") == 0
+    opened.click(".chip[data-seen-chip=seen]")
+    assert visible(opened, rows) == before
+
+
+def test_scaled_values_can_be_put_away_and_raw_ones_stay(opened: Any) -> None:
+    scaled, raw = visible(opened, ".ranked .scaled"), visible(opened, ".ranked .v")
+    assert scaled > 10
+    opened.click("#scale")
+    assert (visible(opened, ".ranked .scaled"), visible(opened, ".ranked .v")) == (0, raw)
+    opened.click("#scale")
+    assert visible(opened, ".ranked .scaled") == scaled
+
+
+def test_floor_and_ceiling_stay_under_the_rows(opened: Any) -> None:
+    feet = "table[data-board=scratch] tfoot tr"
+    assert visible(opened, feet) == 2
+    opened.click("table[data-board=scratch] th.metric:nth-child(4) button")
+    opened.fill("#filter", "geneformer")
+    assert visible(opened, feet) == 2
+    assert opened.eval_on_selector_all(feet, "rows => rows.every(r => r.parentNode.tagName === 'TFOOT')")
+    opened.click(".chip[data-chip=control]")
+    assert visible(opened, feet) == 0

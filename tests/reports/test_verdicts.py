@@ -19,7 +19,7 @@ from reports.ranking import Ranked, rank
 from reports.verdicts import licence, overall, recommendation, verdicts
 from tests.reports.conftest import Board
 from tests.reports.fake_store import EVIL, record
-from tests.reports.page import parse
+from tests.reports.page import board_rows, parse
 
 KNN = Column("macro_f1", "knn", "1")
 VERDICTS = (
@@ -162,6 +162,39 @@ def test_seeds_alone_say_how_far_the_seed_moves_it_and_no_more(tmp_path: Path) -
     assert "Too few to tell" in page.find("p", class_="verdict")[0].text
     assert "No recommendation" in page.find("div", class_="advice")[0].text
     assert page.find("span", class_="tie") == []
+
+
+def test_a_number_with_units_speaks_where_the_first_has_none(tmp_path: Path) -> None:
+    def integrated(model: str, means: np.ndarray, track: str, seed: int) -> RunRecord:
+        types = [
+            row("silhouette_label", v, scope="per-class", key=f"type {i}") for i, v in enumerate(np.clip(means, 0, 1))
+        ]
+        whole = float(np.mean([t.value for t in types]))
+        numbers = [row("avg_bio", whole - 0.1 + 0.01 * seed), row("macro_silhouette_label", whole)]
+        return record(model, track=track, task="integration", seed=seed, metrics=[*numbers, *types])
+
+    runs = [integrated("a", classes(0.7, 1), "scratch", s) for s in range(3)]
+    runs += [integrated("pca", classes(0.5, 2), "baseline", s) for s in range(3)]
+    report = written(runs, tmp_path)
+    page = parse(report.html.read_text())
+    first, second = (" ".join(p.text.split()) for p in page.find("p", class_="verdict"))
+    assert first.startswith("Too few to tell. By AvgBio") and "3 seeds on the same cells" in first
+    assert second.startswith("The model beats the baselines. By Silhouette (mean of types)")
+    assert "12 classes × 3 seeds" in second
+    advice = " ".join(page.find("div", class_="advice")[0].text.split())
+    assert advice.startswith("By AvgBio nothing can be told apart (too few to rank: 3 seeds")
+    assert "Take a" in advice
+    assert board_rows(page, "scratch")["a"][0] == "1"  # the board is ranked by the first number all the same
+
+
+def test_a_number_that_only_baselines_have_decides_nothing() -> None:
+    old = [
+        record(m, track=t, metrics=[row("macro_f1", 0.5, head="knn")])
+        for m, t in (("a", "scratch"), ("pca", "baseline"))
+    ]
+    new = [run(m, classes(0.5, i), "baseline", "mlp") for i, m in enumerate(("hvg", "rp"))]
+    (ranked,) = judged([*old, *new])
+    assert [v.ruling for v in verdicts(ranked)] == ["Too few to tell"]
 
 
 def test_unit_missing_in_one_model_is_left_out_of_its_pairs(tmp_path: Path) -> None:
