@@ -241,7 +241,10 @@ def _unknown(kind: str, name: str, known: list[str]) -> str:
 def _read(path: Any) -> dict[str, Any]:
     import yaml
 
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
 
 
 def _files(entries: Any, path: Any, name: str) -> tuple[RemoteFile, ...]:

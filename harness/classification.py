@@ -15,34 +15,52 @@ from harness.tokens import CellOutput
 
 HIDDEN = 128
 DROPOUT = 0.1
-#: The least deviation a dimension is scaled by, in those of all (root mean square).
+#: What is added to each deviation, in those of all (root mean square).
 FLAT = 0.1
+#: How far the running mean and variance follow a batch.
+MOMENTUM = 0.1
 
 
-class CellHead(nn.Module):
-    """Layers on the standardised cell vector; it looks at no token.
+class Standardise(nn.Module):
+    """Each dimension to mean 0 and deviation 1: of the batch in training, of the last batches afterwards.
 
-    What cells have in common is the most of many models' vectors, and a head that saw it learned nothing else for
-    hundreds of steps. Mean and deviation are those of training cells before the training, and stay.
+    Cells have most of their vector in common (all but 0.4 % of it in a small CellFM), and a step of the network moves
+    that by more than cells differ; a head that is given it learns little else. Batches do away with the shift.
+
+    Parameters
+    ----------
+    vectors
+        Of some training cells, float32 (m, d): where the running mean and variance begin.
     """
 
     mean: Tensor
-    deviation: Tensor
+    variance: Tensor
+
+    def __init__(self, vectors: Tensor):
+        super().__init__()
+        self.register_buffer("mean", vectors.mean(0))
+        self.register_buffer("variance", vectors.var(0, correction=0))
+        # A dimension that hardly varies is not blown up.
+        self.least = FLAT**2 * float(self.variance.mean()) or 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch = self.training and len(x) > 1
+        return F.batch_norm(x, self.mean, self.variance, training=batch, momentum=MOMENTUM, eps=self.least)
+
+
+class CellHead(nn.Module):
+    """Layers on the standardised cell vector, one hidden or none; it looks at no token."""
 
     def __init__(self, vectors: Tensor, n_outputs: int, hidden: int | None):
         super().__init__()
-        width, deviation = vectors.shape[1], vectors.std(0, correction=0)
-        # A dimension that hardly varies is not blown up: the training may move it.
-        least = FLAT * deviation.square().mean().sqrt()
-        self.register_buffer("mean", vectors.mean(0))
-        self.register_buffer("deviation", deviation.clamp(min=float(least) or 1.0))
+        width = vectors.shape[1]
         inner: list[nn.Module] = [nn.Linear(width, n_outputs)]
         if hidden is not None:
             inner = [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(hidden, n_outputs)]
-        self.layers = nn.Sequential(*inner)
+        self.layers = nn.Sequential(Standardise(vectors), *inner)
 
     def forward(self, cell: Tensor, tokens: Tensor | None, mask: Tensor) -> Tensor:
-        return self.layers((cell.float() - self.mean) / self.deviation)
+        return self.layers(cell.float())
 
 
 class Classification:
@@ -56,7 +74,7 @@ class Classification:
         self.n_outputs = n_classes
 
     def head(self, model: ModelAdapter, kind: str, vectors: Tensor, generator: torch.Generator) -> nn.Module:
-        """See `harness.finetuning.Objective.head`.
+        """See `harness.objective.Objective.head`.
 
         Raises
         ------
@@ -75,7 +93,7 @@ class Classification:
         return seeded(lambda: CellHead(vectors, self.n_outputs, hidden), seed)
 
     def loss(self, head: nn.Module, output: CellOutput, mask: Tensor, targets: Tensor) -> Tensor:
-        """The mean cross entropy; see `harness.finetuning.Objective.loss`."""
+        """The mean cross entropy; see `harness.objective.Objective.loss`."""
         own: Callable[..., Tensor] | None = getattr(head, "loss", None)
         if own is not None:
             return own(output.cell, output.tokens, mask, targets)

@@ -41,11 +41,13 @@ class RunConfig:
     cache: str
 
     def as_dict(self) -> dict[str, Any]:
-        """For the record; the catalogue of published weights is left out."""
+        """For the record; the cards of weights and of the data set are left out."""
         from dataclasses import asdict
 
         config = asdict(self)
         config["model"].pop("variants", None)
+        for key in ("card", "download", "terms"):
+            config["dataset"].pop(key, None)
         if self.tuning is None:
             config.pop("finetune")
         return config

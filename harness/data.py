@@ -15,7 +15,7 @@ from harness.errors import InputError
 from harness.genes import GeneTable
 
 #: The roles an obs column can play; `dataset.<role>=COLUMN` names it.
-ROLES = ("cell_type", "batch", "donor", "label", "condition")
+ROLES = ("cell_type", "batch", "donor", "label", "condition", "split", "cell_ontology")
 #: Stored values per block: about 200 MB while a block is tokenized.
 BLOCK_NNZ = 4_000_000
 BLOCK_ROWS = 4096
@@ -67,6 +67,8 @@ class CellData:
         self.adata, self.name, self.layer, self.recover = adata, name, layer, recover
         self.columns = {role: column for role, column in (columns or {}).items() if column}
         self.control, self.on_empty_cell = control, on_empty_cell
+        #: What was planted in the cells (`harness.planting`); None for cells as nature made them.
+        self.planted: dict[str, Any] | None = None
         self._matrix, var = self._locate()
         self.genes = genes if genes is not None else GeneTable.from_var(var, gene_ids)
         for role, column in self.columns.items():
@@ -202,7 +204,7 @@ class CellData:
         part = anndata.AnnData(self.counts(rows), obs=self.adata.obs.iloc[rows].copy())
         part.var_names = self.genes.names
         part.var_names_make_unique()
-        return CellData(
+        data = CellData(
             part,
             name=name or self.name,
             columns=self.columns,
@@ -212,6 +214,8 @@ class CellData:
             min_coverage=self.min_coverage,
             warn_coverage=self.warn_coverage,
         )
+        data.planted = self.planted
+        return data
 
     # -- content --------------------------------------------------------------------------------------
 

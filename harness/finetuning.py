@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from harness.embedding import BATCH_TOKENS, autocast, embed_cells
 from harness.errors import InputError, NotApplicableError
 from harness.lora import add_lora
 from harness.model import ModelAdapter
+from harness.objective import Objective
 from harness.progress import track
 from harness.tokens import CellOutput, TokenBatch
 from harness.torch_learner import clip_gradients, make_optimizer, recomputing, training_mode
@@ -33,31 +34,6 @@ from harness.tuning import FEWEST_STEPS, Tuning
 BLOCK_CELLS = 1024
 #: Training cells a head is scaled by.
 SCALE_CELLS = 2048
-
-
-class Objective(Protocol):
-    """What a network is trained to say of a cell."""
-
-    #: Width of what the head gives.
-    n_outputs: int
-
-    def head(self, model: ModelAdapter, kind: str, vectors: Tensor, generator: torch.Generator) -> nn.Module:
-        """A fresh module: cell vectors (n, d), token vectors (n, L, t) or None, mask (n, L) -> (n, n_outputs).
-
-        Parameters
-        ----------
-        kind
-            Of `harness.tuning.HEADS`.
-        vectors
-            Vectors of some training cells before the first step, float32 (m, d) on the CPU, to scale by.
-        generator
-            All that is drawn is drawn from it.
-        """
-        ...
-
-    def loss(self, head: nn.Module, output: CellOutput, mask: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of some cells, a scalar."""
-        ...
 
 
 @dataclass
@@ -161,6 +137,10 @@ def finetune(
     InputError
         Fewer than two training cells can be read, or the loss became infinite.
     """
+    if not isinstance(model.network, nn.Module):
+        raise NotApplicableError(f"{model.spec.title}: this network is not PyTorch's; it is fine-tuned by torch only")
+    if tuning.setting == "lora" and not model.lora_targets:
+        raise NotApplicableError(f"{model.spec.title} names no layers for LoRA")
     started = time.perf_counter()
     cells = TrainingCells(model, data, rows, seed)
     readable = np.flatnonzero(cells.lengths > 0)
@@ -189,14 +169,11 @@ def _prepared(
     model: ModelAdapter, objective: Objective, tuning: Tuning, cells: TrainingCells, some: np.ndarray, seed: int
 ) -> Finetuned:
     """A copy of the model with what is to be trained wanting a gradient, and a fresh head scaled by `some` cells."""
-    if not isinstance(model.network, nn.Module):
-        raise NotApplicableError(f"{model.spec.title}: this network is not PyTorch's; it is fine-tuned by torch only")
-    if tuning.setting == "lora" and not model.lora_targets:
-        raise NotApplicableError(f"{model.spec.title} names no layers for LoRA")
     generator = torch.Generator().manual_seed(seed)
     tuned = copy.copy(model)
     tuned.network = copy.deepcopy(model.network)
-    with training_mode(tuned.network, seed, str(model.device)):  # as the head will see them: with dropout
+    with training_mode(tuned.network, seed, str(model.device)):  # as the head will see them
+        tuned.network.train(tuning.dropout)
         vectors = torch.cat([output.cell.float().cpu() for _, output, _ in _read(tuned, cells, some)])
     tuned.network.requires_grad_(tuning.setting == "full")
     if tuning.setting == "lora":
@@ -242,12 +219,27 @@ class _Loop:
     finished: bool = False
 
     def run(
-        self, both: nn.Module, training: np.ndarray, validation: np.ndarray, rng: np.random.Generator, progress: bool
+        self,
+        both: nn.ModuleList,
+        training: np.ndarray,
+        validation: np.ndarray,
+        rng: np.random.Generator,
+        progress: bool,
     ) -> None:
         """Train until the budget is spent or validation gets no better; the best state stays."""
         result, total = self.result, self.tuning.steps(len(training))
         parameters: list[Tensor] = [p for p in both.parameters() if p.requires_grad]
-        optimizer = make_optimizer(parameters, self.tuning.recipe)
+        state = [*parameters, *result.head.buffers()]
+        recipe, of_head = self.tuning.recipe, set(result.head.parameters())
+        groups = [
+            {"params": [p for p in parameters if p not in of_head], "times": 1.0},
+            {
+                "params": [p for p in parameters if p in of_head],
+                "times": self.tuning.head_learning_rate / recipe.learning_rate,
+            },
+        ]
+        optimizer = make_optimizer(groups, recipe)  # type: ignore[arg-type]
+        both[0].train(self.tuning.dropout)
         best, kept = np.inf, None
         batches = track(
             self._batches(training, rng),
@@ -258,12 +250,12 @@ class _Loop:
         )
         for last, batch in batches:
             for group in optimizer.param_groups:
-                group["lr"] = self.tuning.recipe.rate_at(result.steps / total)
+                group["lr"] = group["times"] * recipe.rate_at(result.steps / total)
             optimizer.zero_grad(set_to_none=True)
             result.losses.append(self._gradients(batch))
             if not result.steps:
                 result.n_trained_params = sum(p.numel() for p in parameters if p.grad is not None)
-            clip_gradients(parameters, self.tuning.recipe)
+            clip_gradients(parameters, recipe)
             optimizer.step()
             result.steps += 1
             if not (last or result.steps == total):
@@ -271,14 +263,14 @@ class _Loop:
             loss = self._end_epoch(both, validation)
             if loss is None or loss < best:
                 best, result.best_epoch = loss or 0.0, result.epochs
-                kept = None if loss is None else [p.detach().clone() for p in parameters]
+                kept = None if loss is None else [tensor.detach().clone() for tensor in state]
             waited, patience = result.epochs - result.best_epoch, self.tuning.patience
             tired = patience is not None and waited >= patience and result.steps >= FEWEST_STEPS
             self.finished = tired or result.steps == total
         if kept is not None:
             with torch.no_grad():
-                for parameter, state in zip(parameters, kept, strict=True):
-                    parameter.copy_(state)
+                for tensor, value in zip(state, kept, strict=True):
+                    tensor.copy_(value)
 
     def _batches(self, training: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[bool, np.ndarray]]:
         """Batches until it is enough, each with whether it is the last of its epoch."""
@@ -306,7 +298,7 @@ class _Loop:
             raise InputError(f"{name}: the loss became {loss} after {steps} steps; lower finetune.learning_rate")
         return loss
 
-    def _end_epoch(self, both: nn.Module, validation: np.ndarray) -> float | None:
+    def _end_epoch(self, both: nn.ModuleList, validation: np.ndarray) -> float | None:
         """Note an epoch on the curve; its validation loss, None without a validation part."""
         result = self.result
         result.epochs += 1
@@ -316,6 +308,7 @@ class _Loop:
             both.eval()
             loss = self._validation_loss(validation)
             both.train()
+            both[0].train(self.tuning.dropout)
         mean = float(np.mean(result.losses[before:]))
         result.curve.append(
             {"epoch": result.epochs, "steps": result.steps, "training_loss": mean, "validation_loss": loss}

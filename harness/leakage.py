@@ -34,16 +34,18 @@ def leakage(data: CellData, split: Split) -> Leakage:
     count are alike by nature and are left out. Donors are compared where `dataset.donor` names a column; cells of no
     known donor are left out. Nothing is trained on in a split of one side, and nothing leaks.
     """
-    if not len(split.train) or not len(split.test):
+    folds = [fold for fold in split.each() if len(fold.train) and len(fold.test)]
+    if not folds:
         return Leakage()
-    train, test = data.cell_hashes[split.train], data.cell_hashes[split.test]
-    n_same = int((np.isin(test, train) & (test != _EMPTY)).sum())
+    n_same = 0
+    for fold in folds:
+        train, test = data.cell_hashes[fold.train], data.cell_hashes[fold.test]
+        n_same += int((np.isin(test, train) & (test != _EMPTY)).sum())
     notes: dict[str, Any] = {"test cells identical to a training cell": n_same}
     flags = [IDENTICAL_CELLS] if n_same else []
     if data.has("donor"):
         donors = data.labels("donor")
-        both = np.intersect1d(donors[split.train], donors[split.test])
-        n_both = int((both != "").sum())
-        notes["donors on both sides of the split"] = f"{n_both} of {len(set(donors.tolist()) - {''})}"
-        flags += [SAME_DONORS] if n_both else []
+        both = {d for fold in folds for d in np.intersect1d(donors[fold.train], donors[fold.test]).tolist()} - {""}
+        notes["donors on both sides of the split"] = f"{len(both)} of {len(set(donors.tolist()) - {''})}"
+        flags += [SAME_DONORS] if both else []
     return Leakage(notes, flags)

@@ -42,15 +42,17 @@ def load_dataset(dataset: str | Path | dict[str, Any], **settings: Any) -> CellD
     if unknown:
         raise InputError(f"unknown dataset setting {', '.join(unknown)}; known: {', '.join(known)}")
     node = {**known, **node}
-    path = locate(node["path"])
+    path = path_of(node)
     adata = read_cells(path)
     name = node["name"] or path.stem
+    columns = {role: node[role] for role in ROLES}
+    made = made_by(node["plant"])
     data = CellData(
         adata,
         name=name,
         layer=node["layer"],
         recover=bool(node["recover_counts"]),
-        columns={role: node[role] for role in ROLES},
+        columns={role: column for role, column in columns.items() if role not in made},
         control=node["control"],
         gene_ids=node["gene_ids"],
         on_empty_cell=node["on_empty_cell"],
@@ -59,7 +61,27 @@ def load_dataset(dataset: str | Path | dict[str, Any], **settings: Any) -> CellD
     )
     if node["gene_aliases"]:
         data.genes = resolve_aliases(data.genes, Path(node["gene_aliases"]), name)
+    if node["plant"]:
+        from harness.planting import plant
+
+        return plant(data, node["plant"], columns)
     return data
+
+
+def made_by(settings: dict[str, Any] | None) -> dict[str, str]:
+    """Role -> obs column that planting an effect makes; the file itself need not have it."""
+    if not settings:
+        return {}
+    from harness.planting import MADE
+
+    return MADE.get(str(settings.get("effect")), {})
+
+
+def path_of(node: dict[str, Any]) -> Path:
+    """The file or folder of a `dataset:` node; InputError where there is none, or none of cells."""
+    if (node.get("card") or {}).get("kind") == "labels":
+        raise InputError(f"dataset={node['name']} holds genes with labels, no cells: it is read by the tasks on genes")
+    return locate(node["path"])
 
 
 def locate(path: str | None) -> Path:

@@ -188,5 +188,5 @@ class ResultStore:
 
 #: Columns of artifact tables that hold labels.
 TEXT_COLUMNS = frozenset(
-    {"name", "true", "predicted", "cell_type", "batch", "donor", "head", "label", "condition", "gene", "key"}
+    {"name", "true", "predicted", "cell_type", "batch", "donor", "head", "label", "condition", "gene", "key", "fold"}
 )

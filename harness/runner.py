@@ -45,9 +45,9 @@ class Planned:
 
 def open_data(node: dict[str, Any]) -> CellData:
     """The data set of a config node, opened once per process."""
-    from harness.loading import locate
+    from harness.loading import path_of
 
-    path = locate(node["path"])
+    path = path_of(node)
     stat = path.stat()
     key = content_id([node, str(path.resolve()), stat.st_size, stat.st_mtime_ns], 32)
     if key not in _DATA:

@@ -17,7 +17,8 @@ from harness.sources import ModelSource
 from harness.tuning import Tuning
 
 if TYPE_CHECKING:
-    from harness.finetuning import Finetuned, Objective
+    from harness.finetuning import Finetuned
+    from harness.objective import Objective
 
 UMAP_NEIGHBORS = 15
 

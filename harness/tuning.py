@@ -38,6 +38,10 @@ class Tuning:
         Learning rate, optimiser, schedule, clipping, accumulation.
     head
         Of `HEADS`.
+    head_learning_rate
+        Its own, since it begins at nothing; it follows the same schedule.
+    dropout
+        The network's own, while it is trained.
     batch_cells
         Cells per optimiser step.
     epochs
@@ -57,6 +61,8 @@ class Tuning:
     setting: str
     recipe: Recipe
     head: str = "mlp"
+    head_learning_rate: float = 3e-3
+    dropout: bool = True
     batch_cells: int = 32
     epochs: int = 10
     max_steps: int | None = None
@@ -97,8 +103,11 @@ class Tuning:
                 raise InputError(f"finetune.{name}={value}: expected a whole number from 1{' or null' * optional}")
         if type(self.validation) not in (int, float) or not 0 <= self.validation < 1:
             raise InputError(f"finetune.validation={self.validation}: expected a share from 0 to under 1")
-        if type(self.train_norms) is not bool:
-            raise InputError(f"finetune.train_norms={self.train_norms}: expected true or false")
+        for name in ("train_norms", "dropout"):
+            if type(getattr(self, name)) is not bool:
+                raise InputError(f"finetune.{name}={getattr(self, name)}: expected true or false")
+        if type(self.head_learning_rate) not in (int, float) or not self.head_learning_rate > 0:
+            raise InputError(f"finetune.head_learning_rate={self.head_learning_rate}: expected a number above zero")
 
     def steps(self, n_cells: int) -> int:
         """Optimiser steps that `n_cells` training cells are given."""

@@ -121,7 +121,7 @@ def _section(number: int, ranked: Ranked, tables: Tables) -> SectionView:
     section, headline = ranked.section, ranked.headline
     primary = headline[0] if headline else None
     order = figure_order(ranked)
-    own = {head for entry in section.entries if (head := own_head(section, entry))}
+    own = {head for entry in order if (head := own_head(section, entry))}
     heads = sorted({column.head for column in headline} - own - {"none"}, key=wording.head_order)
     maps = metric_heat_map(order, list(dict.fromkeys([*headline, *columns(section)])))
     maps += unit_heat_maps(section, order, primary.head if primary else "")

@@ -1,6 +1,7 @@
 """cellfm-bench list models|datasets|tasks|results [checkpoints=ROOT] [results=DIR]
 
-What there is: models with their kind, gene ids, licence and whether weights are here; data sets; tasks; results.
+What there is: models and their published weights with download size, licence and whether they are here; data sets
+likewise; tasks; results. What is not here comes with `cellfm-bench fetch model|dataset NAME`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from harness.commands.arguments import parse
 from harness.errors import InputError, one_line
+from harness.fetch import is_here
+from harness.places import checkpoint_folders, checkpoints_root, data_root
+from harness.plan import download_size
 from harness.registry import CONF, MODELS, TASKS
 
 WHAT = ("models", "datasets", "tasks", "results")
@@ -35,41 +39,63 @@ def main(arguments: list[str]) -> int:
 
 
 def _models(checkpoints: str | None) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("model", "kind", "gene ids", "weights' licence", "commercial use", "weights")]
+    from harness.cards import model_cards
+
+    head = ("model", "variant", "kind", "gene ids", "download", "weights' licence", "commercial use", "here", "tasks")
+    rows: list[tuple[str, ...]] = [head]
+    root = checkpoints_root(checkpoints)
     for name in MODELS.names():
         try:
             spec = MODELS.get(name).spec
         except InputError as error:
-            rows.append((name, "broken plugin", one_line(error), "", "", ""))
+            rows.append((name, "", "broken plugin", one_line(error), "", "", "", "", ""))
             continue
+        tasks = ", ".join(spec.tasks) or "any"
         if spec.kind != "foundation":
-            rows.append((name, "control" if spec.control else "baseline", spec.gene_ids, "", "", ""))
+            rows.append((name, "", "baseline", spec.gene_ids, "", "", "", "", tasks))
             continue
-        here = bool(checkpoints) and (Path(str(checkpoints)) / name).exists()
         use = {True: "yes", False: "no", None: "unknown"}[spec.commercial_use]
-        rows.append(
-            (
-                name,
-                "foundation",
-                spec.gene_ids,
-                spec.weights_licence or "none stated",
-                use,
-                "here" if here else "not here",
-            )
-        )
+        licence = spec.weights_licence or "none stated"
+        cards = model_cards().get(name, {})
+        own = checkpoint_folders(root, name, None, cards)
+        here = "here" if own else "no"
+        rows.append((name, "", "foundation", spec.gene_ids, "", licence, use, here, tasks))
+        for variant, card in cards.items():
+            there = "here" if is_here(card, root / card.folder) or (root / variant).exists() else ""
+            rows.append(("", variant, "", "", download_size(card), card.licence or "none stated", "", there, ""))
     return rows
 
 
 def _datasets() -> list[tuple[str, ...]]:
     import yaml
 
-    rows: list[tuple[str, ...]] = [("dataset", "cell type", "batch", "origin")]
+    from harness.cards import dataset_cards
+
+    head = ("dataset", "kind", "cells x genes", "tasks", "cell type", "batch", "download", "licence", "here", "origin")
+    rows: list[tuple[str, ...]] = [head]
+    cards = dataset_cards()
     for path in sorted((CONF / "dataset").glob("*.yaml")):
         if path.stem.startswith("_"):
             continue
         node = yaml.safe_load(path.read_text())
-        origin = node.get("origin") or "dataset.path=FILE.h5ad"
-        rows.append((path.stem, node.get("cell_type") or "", node.get("batch") or "", origin))
+        card = cards.get(path.stem)
+        facts = card.facts if card else {}
+        sizes = [f"{facts[key]:,}" if facts.get(key) else "?" for key in ("cells", "genes")]
+        there = "here" if card is None or not card.files or is_here(card, data_root() / card.folder) else "no"
+        rows.append(
+            (
+                path.stem,
+                facts.get("kind") or "cells",
+                " x ".join(sizes) if facts.get("cells") or facts.get("genes") else "",
+                ", ".join(facts.get("tasks") or ()),
+                node.get("cell_type") or "",
+                node.get("batch") or "",
+                download_size(card) if card and card.files else "",
+                node.get("licence") or "none stated",
+                there if node.get("path") or (card and card.files) else "",
+                node.get("origin") or "dataset.path=FILE",
+            )
+        )
     return rows
 
 

@@ -88,6 +88,8 @@ NAMES: dict[str, tuple[str, ...]] = {
         "stimulation",
         "label",
     ),
+    "split": ("split", "traintest", "trainortest"),
+    "cell_ontology": ("celltypeontologytermid", "cellontologyid", "cellontologytermid", "cellontology", "clid"),
 }
 _CONTROL = re.compile(
     r"(ctrl|control|ctl|dmso(_.*)?|vehicle|mock|unperturbed|untreated|unstimulated|non[-_ ]?targeting(.*)?|nt|negctrl.*"

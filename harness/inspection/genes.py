@@ -98,6 +98,8 @@ def _transposed(var_names: list[str], obs_names: list[str]) -> str | None:
         return f"the rows are named by Ensembl ids ({', '.join(obs_names[:3])})"
     if _mostly(_BARCODE, var_names) and not _mostly(_BARCODE, obs_names):
         return f"the columns are named by barcodes ({', '.join(var_names[:3])})"
+    if _mostly(_BARCODE, obs_names):
+        return None
     of_rows = organism_of(GeneTable.from_names(obs_names[:5000]), "symbol")
     if of_rows.name in ("human", "mouse") and _mostly(_NUMBERED, var_names):
         return f"the rows are named as genes ({', '.join(obs_names[:3])}), the columns are numbered"

@@ -11,7 +11,7 @@ def lines(verdict: Verdict) -> list[str]:
     answer = "fit" if verdict.fit else f"not fit: {'; '.join(verdict.problems)}"
     out = [
         f"{verdict.path}: {answer}",
-        f"  {verdict.cells:,} cells x {verdict.genes:,} genes; the values of {verdict.looked_at:,} cells were looked at",
+        f"  {verdict.cells:,} cells x {verdict.genes:,} genes; values looked at in {verdict.looked_at:,} cells",
         "values",
     ]
     for where, values in verdict.matrices.items():

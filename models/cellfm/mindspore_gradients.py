@@ -12,6 +12,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 from models.cellfm.config import CellFMConfig
 from models.cellfm.mindspore_network import CellFMNetwork, Layer
 from models.cellfm.mindspore_objective import PredictionErrors
+from models.cellfm.mindspore_optimizer import ByRank, Sum
 
 #: A batch: ids, values, mask, visible, counted. Any number of cells and genes go through one graph.
 BATCH = (ms.int32, ms.float32, ms.bool_, ms.bool_, ms.bool_)
@@ -88,16 +89,6 @@ class Gradients(nn.Cell):
         return self.value_and_grad(*batch)
 
 
-class Added(nn.Cell):
-    """As many tensors again -> the sums of the first ones and the others. (A tuple of tensors would be constant.)"""
-
-    def construct(self, *tensors):
-        n, total = len(tensors) // 2, ()
-        for i in range(n):
-            total = (*total, tensors[i] + tensors[n + i])
-        return total
-
-
 class _Entry(nn.Cell):
     """A batch -> what enters the first layer."""
 
@@ -169,7 +160,7 @@ class LayerwiseGradients:
         self._head = _Head(network, head)
         self._layer_back = _Backward(self._layer, self._lent, 1, sequence, *inputs)
         self._entry_back = _Backward(self._entry, entry, None, sequence, *(_any(kind, 2) for kind in BATCH[:4]))
-        self._added = Added()
+        self._sum = ByRank(Sum)
 
     def __call__(self, ids: Tensor, values: Tensor, mask: Tensor, visible: Tensor, counted: Tensor, *drop: Tensor):
         """See `Gradients`."""
@@ -191,15 +182,11 @@ class LayerwiseGradients:
             back, gradients = self._layer_back(back, x.pop(), *inputs)
             found |= {parameter.name: gradient for parameter, gradient in zip(layer, gradients, strict=True)}
         by_entry = self._entry_back(back, ids, values, mask, visible)
-        found |= self._together(found, dict(zip(self._names[0], by_entry, strict=True)))
+        for name, gradient in zip(self._names[0], by_entry, strict=True):
+            # Genes are read on the way in and by the head.
+            found[name] = self._sum(found[name], gradient) if name in found else gradient
         return total, tuple(found[name] for name in self._order)
 
     def _lend(self, layer: list[ms.Parameter]) -> None:
         for lent, parameter in zip(self._lent, layer, strict=True):
             lent.set_data(parameter)
-
-    def _together(self, some: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`others`, plus what `some` have of the same names: genes are read on the way in and by the head."""
-        both = [name for name in others if name in some]
-        sums = self._added(*(part[name] for part in (some, others) for name in both))
-        return others | dict(zip(both, sums, strict=True))

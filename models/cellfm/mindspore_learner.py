@@ -12,9 +12,8 @@ from harness.errors import InputError, InternalError
 from harness.ranks import Ranks
 from harness.recipe import Recipe
 from harness.tokens import TokenBatch
-from models.cellfm.mindspore_gradients import Added, Gradients, LayerwiseGradients, dropout_of
-from models.cellfm.mindspore_network import CellFMNetwork
-from models.cellfm.mindspore_optimizer import Optimizer
+from models.cellfm.mindspore_gradients import Gradients, LayerwiseGradients, dropout_of
+from models.cellfm.mindspore_optimizer import ByRank, Optimizer, Sum
 from models.cellfm.objective import draw_masks
 
 if TYPE_CHECKING:
@@ -46,64 +45,63 @@ class MindSporeLearner:
         self.network, self.recipe, self.seed, self.ranks = network, recipe, seed, ranks or Ranks()
 
     def __enter__(self) -> Self:
-        trained = self._trained = self.network.in_mindspore()
-        parameters = self._parameters = trained.trainable_params()
-        gradients = LayerwiseGradients if self.recipe.recompute else Gradients
-        self._gradients = gradients(trained, parameters)
-        self._added = Added()
+        network = self.network.in_mindspore()
+        parameters = network.trainable_params()
+        self._gradients = (LayerwiseGradients if self.recipe.recompute else Gradients)(network, parameters)
+        self._sum = ByRank(Sum)
         self._optimizer = Optimizer(parameters, self.recipe, together=self.ranks.world > 1)
-        self._steps = 0
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.network.take(_tensors(self._parameters))
-        del self._trained, self._parameters, self._gradients, self._optimizer
+        self.network.take(self.state()["network"])
+        del self._gradients, self._sum, self._optimizer
 
     def step(self, batch: TokenBatch, generator: Any, learning_rate: float, *, weight: float = 1.0) -> float:
         """See `harness.learner.Learner.step`."""
         visible, counted = (mask.numpy() for mask in draw_masks(batch, generator))
-        errors, gradients = 0.0, ()
+        errors, gradients = 0.0, []
         parts = np.array_split(np.arange(len(batch)), max(1, min(self.recipe.accumulate, len(batch))))
         for number, rows in enumerate(parts):
             found, more = self._part(batch, visible, counted, rows, number)
             errors += found
-            gradients = self._added(*gradients, *more) if gradients else more
+            gradients = [self._sum(*both) for both in zip(gradients, more, strict=True)] if gradients else more
         own = {"errors": errors * weight, "count": float(counted.sum()) * weight}
         total = self.ranks.sums(own, self.network.device)
         value = total["errors"] / max(total["count"], 1.0)
         if not np.isfinite(value):
             raise InternalError(f"cellfm: the loss became {value}")
-        self._steps += 1
-        scale = weight / max(total["count"], 1.0)
-        self._optimizer(self._optimizer.rates(learning_rate, self._steps, scale), *gradients)
+        self._optimizer.step(gradients, learning_rate, scale=weight / max(total["count"], 1.0))
         return value
 
     def _part(
         self, batch: TokenBatch, visible: np.ndarray, counted: np.ndarray, rows: np.ndarray, number: int
-    ) -> tuple[float, tuple[Any, ...]]:
+    ) -> tuple[float, list[Any]]:
         """Sum of errors, and its gradients, of some cells."""
         part = batch.take(rows)
         ids = np.asarray(part.gene_ids, np.int32)
         genes = slice(ids.shape[1])
         arrays = [ids, np.asarray(part.values, np.float32), np.asarray(part.mask, bool)]
         arrays += [visible[rows, genes], counted[rows, genes]]
-        arrays += dropout_of(self.network.config, *ids.shape, (self.seed, self.ranks.rank, self._steps, number))
+        arrays += dropout_of(self.network.config, *ids.shape, (self.seed, self.ranks.rank, self._optimizer.steps, number))
         errors, gradients = self._gradients(*(ms.Tensor(np.ascontiguousarray(array)) for array in arrays))
-        return float(errors), gradients
+        return float(errors), list(gradients)
 
     def state(self) -> dict[str, Any]:
-        """See `harness.learner.Learner.state`; moments under MindSpore's own names."""
-        moments = [*self._optimizer.first, *self._optimizer.second]
-        return {"network": _tensors(self._parameters), "moments": _tensors(moments), "steps": self._steps}
+        """See `harness.learner.Learner.state`."""
+        optimizer = self._optimizer
+        names = [parameter.name for parameter in optimizer.parameters]
+        parts = {"network": optimizer.parameters, "first": optimizer.first, "second": optimizer.second}
+        kept: dict[str, Any] = {
+            part: {name: torch.from_numpy(t.asnumpy().copy()) for name, t in zip(names, tensors, strict=True)}
+            for part, tensors in parts.items()
+        }
+        return kept | {"steps": optimizer.steps}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See `harness.learner.Learner.restore`."""
-        moments = [*self._optimizer.first, *self._optimizer.second]
-        for parameters, kept in ((self._parameters, state["network"]), (moments, state["moments"])):
-            for parameter in parameters:
-                parameter.set_data(ms.Tensor(kept[parameter.name].numpy()))
-        self._steps = state["steps"]
-
-
-def _tensors(parameters: list[ms.Parameter]) -> dict[str, torch.Tensor]:
-    return {parameter.name: torch.from_numpy(parameter.asnumpy().copy()) for parameter in parameters}
+        optimizer = self._optimizer
+        for i, parameter in enumerate(optimizer.parameters):
+            weights, first, second = (ms.Tensor(state[p][parameter.name].numpy()) for p in ("network", "first", "second"))
+            parameter.set_data(weights)
+            optimizer.first[i], optimizer.second[i] = first, second
+        optimizer.steps = state["steps"]

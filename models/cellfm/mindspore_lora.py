@@ -25,20 +25,17 @@ class LowRank(nn.Cell):
     Parameters
     ----------
     base
-        The projection; its parameter keeps its name.
-    name
-        Of the addition.
+        The projection.
     a, b
         float32 (rank, inputs) and (outputs, rank).
     """
 
-    def __init__(self, base: nn.Dense, name: str, a: np.ndarray, b: np.ndarray):
-        super().__init__(auto_prefix=False)
+    def __init__(self, base: nn.Dense, a: np.ndarray, b: np.ndarray):
+        super().__init__()
         self.base = base
         self.A, self.B = (
             nn.Dense(w.shape[1], w.shape[0], weight_init=ms.Tensor(w), has_bias=False) for w in (a, b)
         )
-        self.A.weight.name, self.B.weight.name = f"{name}.A.weight", f"{name}.B.weight"
 
     def construct(self, x):
         return self.base(x) + self.B(self.A(x))
@@ -76,8 +73,11 @@ def add_lora(network: CellFMNetwork, additions: Mapping[str, np.ndarray]) -> Cel
         parameter.requires_grad = False
     for name in _names(network):
         block, projection = _place(network, name)
-        parts = (additions[f"{name}.{part}.weight"] for part in "AB")
-        setattr(block, projection, LowRank(getattr(block, projection), name, *parts))
+        base = getattr(block, projection)
+        own = base.weight.name  # MindSpore renames what is put into something
+        adapted = LowRank(base, *(additions[f"{name}.{part}.weight"] for part in "AB"))
+        setattr(block, projection, adapted)
+        base.weight.name, adapted.A.weight.name, adapted.B.weight.name = own, f"{name}.A.weight", f"{name}.B.weight"
     return network
 
 
@@ -87,8 +87,8 @@ def merged(network: CellFMNetwork) -> dict[str, np.ndarray]:
     for name in _names(network):
         block, projection = _place(network, name)
         a, b = (state.pop(f"{name}.{part}.weight") for part in "AB")
-        weight = getattr(block, projection).base.weight.name
-        state[weight] = state[weight] + b @ a
+        own = getattr(block, projection).base.weight.name
+        state[own] = state[own] + b @ a
     return state
 
 

@@ -1,17 +1,17 @@
 """AdamW and Adam in the form of PyTorch, in MindSpore.
 
-MindSpore's own Adam adds epsilon to √v before the bias correction, PyTorch after it, and MindSpore's AdamWeightDecay
-corrects nothing. `ops.Adam` steps by l · m / (√v + e): with l = rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ), e = epsilon · √(1 − β₂ᵗ)
-and no correction of its own that is PyTorch's step.
+(MindSpore's own Adam adds epsilon to √v before the bias correction, PyTorch after it; its AdamWeightDecay corrects
+nothing.) Each parameter is updated by a graph of its own, compiled once for all of as many dimensions: one graph over
+hundreds of parameters takes minutes to compile, and holds several times their memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mindspore as ms
 import numpy as np
-from mindspore import ParameterTuple, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 
 from harness.recipe import Recipe
 
@@ -19,8 +19,72 @@ from harness.recipe import Recipe
 NORM_FLOOR = 1e-6
 
 
-class Optimizer(nn.Cell):
-    """(rates, gradients) -> one step.
+class ByRank:
+    """A cell over tensors of one shape, whichever: a graph for each number of dimensions.
+
+    Parameters
+    ----------
+    make
+        Gives the cell; it takes the tensors, and then a vector of numbers.
+    """
+
+    def __init__(self, make: Callable[[], nn.Cell]):
+        self._make = make
+        self._cells: dict[int, nn.Cell] = {}
+
+    def __call__(self, *tensors: Tensor, numbers: Sequence[float] = ()):
+        """What the cell gives; all in float32."""
+        vector = Tensor(np.array([*numbers, 0], np.float32))
+        rank = tensors[0].ndim
+        if rank not in self._cells:
+            cell = self._cells[rank] = self._make()
+            cell.set_inputs(*(Tensor(shape=[None] * rank, dtype=ms.float32) for _ in tensors), vector)
+        return self._cells[rank](*tensors, vector)
+
+
+class Sum(nn.Cell):
+    """Of two tensors."""
+
+    def construct(self, one, other, _):
+        return one + other
+
+
+class _Scaled(nn.Cell):
+    """(gradient, its factor) -> the gradient to use, summed over processes, and its sum of squares."""
+
+    def __init__(self, together: bool):
+        super().__init__()
+        self.together, self.sum_over_processes = together, ops.AllReduce() if together else None
+
+    def construct(self, gradient, numbers):
+        gradient = gradient * numbers[0]
+        if self.together:
+            gradient = self.sum_over_processes(gradient)
+        return gradient, ops.sum(ops.square(gradient))
+
+
+class _Update(nn.Cell):
+    """(parameter, first moment, second moment, gradient, numbers) -> the first three after a step."""
+
+    def __init__(self, recipe: Recipe):
+        super().__init__()
+        (self.beta1, self.beta2), self.epsilon, self.decay = recipe.betas, recipe.epsilon, recipe.weight_decay
+        self.decoupled = recipe.optimizer == "adamw"
+
+    def construct(self, parameter, first, second, gradient, numbers):
+        clip, rate, root, kept = numbers[0], numbers[1], numbers[2], numbers[3]
+        gradient = gradient * clip
+        if self.decoupled:
+            parameter = parameter * kept
+        else:
+            gradient = gradient + self.decay * parameter
+        first = self.beta1 * first + (1 - self.beta1) * gradient
+        second = self.beta2 * second + (1 - self.beta2) * ops.square(gradient)
+        return parameter - rate * first / (ops.sqrt(second) / root + self.epsilon), first, second
+
+
+class Optimizer:
+    """One step at a time over some parameters.
 
     Parameters
     ----------
@@ -33,55 +97,30 @@ class Optimizer(nn.Cell):
     """
 
     def __init__(self, parameters: Sequence[ms.Parameter], recipe: Recipe, together: bool = False):
-        super().__init__(auto_prefix=False)
-        self.trained = ParameterTuple(parameters)
-        self.first, self.second = (
-            ParameterTuple(
-                [
-                    ms.Parameter(Tensor(np.zeros(p.shape, np.float32)), name=f"{moment}.{p.name}", requires_grad=False)
-                    for p in parameters
-                ]
-            )
-            for moment in ("moment1", "moment2")
-        )
-        self.betas, self.epsilon, self.decay = recipe.betas, recipe.epsilon, recipe.weight_decay
-        self.decoupled, self.clip, self.each = recipe.optimizer == "adamw", recipe.clip, recipe.clip_by == "tensor"
-        self.adam = ops.Adam()
-        self.together, self.sum_over_processes = together, ops.AllReduce() if together else None
+        self.parameters, self.recipe = parameters, recipe
+        self.first, self.second = ([Tensor(np.zeros(p.shape, np.float32)) for p in parameters] for _ in range(2))
+        self.steps = 0
+        self._scaled, self._update = ByRank(lambda: _Scaled(together)), ByRank(lambda: _Update(recipe))
 
-    def rates(self, learning_rate: float, step: int, scale: float) -> Tensor:
-        """What `construct` needs besides the gradients.
+    def step(self, gradients: Sequence[Tensor], learning_rate: float, scale: float = 1.0) -> None:
+        """Update every parameter.
 
         Parameters
         ----------
-        step
-            Of this update, from 1.
-        scale
-            What the gradients are multiplied with.
+        gradients
+            One for each parameter; multiplied with `scale` first.
+        learning_rate
+            Of this step.
         """
-        first, second = (1 - beta**step for beta in self.betas)
-        kept = 1 - learning_rate * self.decay if self.decoupled else 1.0
-        numbers = [scale, learning_rate * second**0.5 / first, self.epsilon * second**0.5, kept]
-        return Tensor(np.array(numbers, np.float32))
-
-    def construct(self, rates, *gradients):
-        scaled, total = (), ops.zeros((), ms.float32)
-        for gradient in gradients:
-            if self.together:
-                gradient = self.sum_over_processes(gradient * rates[0])
-            else:
-                gradient = gradient * rates[0]
-            scaled = (*scaled, gradient)
-            total = total + ops.sum(ops.square(gradient))
-        for i in range(len(self.trained)):
-            gradient, parameter = scaled[i], self.trained[i]
-            if self.clip:
-                squares = ops.sum(ops.square(gradient)) if self.each else total
-                gradient = gradient * ops.minimum(self.clip / (ops.sqrt(squares) + NORM_FLOOR), 1.0)
-            if self.decay and self.decoupled:
-                ops.assign(parameter, parameter * rates[3])
-            elif self.decay:
-                gradient = gradient + self.decay * parameter
-            moments = self.first[i], self.second[i]
-            self.adam(parameter, *moments, 0.0, 0.0, rates[1], self.betas[0], self.betas[1], rates[2], gradient)
-        return total
+        self.steps += 1
+        scaled = [self._scaled(gradient, numbers=[scale]) for gradient in gradients]
+        squares = np.array([float(square) for _, square in scaled])
+        norms = np.sqrt(squares if self.recipe.clip_by == "tensor" else np.full(len(squares), squares.sum()))
+        clips = np.minimum(self.recipe.clip / (norms + NORM_FLOOR), 1) if self.recipe.clip else np.ones(len(squares))
+        beta1, beta2 = self.recipe.betas
+        rate, root = learning_rate / (1 - beta1**self.steps), (1 - beta2**self.steps) ** 0.5
+        kept = 1 - learning_rate * self.recipe.weight_decay
+        for i, parameter in enumerate(self.parameters):
+            state = parameter.value(), self.first[i], self.second[i], scaled[i][0]
+            updated, self.first[i], self.second[i] = self._update(*state, numbers=[clips[i], rate, root, kept])
+            parameter.set_data(updated)

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from harness.task import Split, TaskResult
 
 
-def finetuned_labels(
+def finetuned_scores(
     subject: Subject, data: CellData, split: Split, labels: np.ndarray, result: TaskResult
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Predicted labels by head, and the test cells they are of: those the model can read.
+) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+    """Head, test cells that the model can read (n,), cell types (k,), and logits (n, k).
 
     Labels of test cells are not looked at. The curve of the training goes into `result.tables`, what a reader must
-    know of it into `result.notes`.
+    know of it into `result.notes`; of several folds each has its own.
 
     Raises
     ------
@@ -39,17 +39,19 @@ def finetuned_labels(
     test = split.test[readable[split.test]]
     if not len(test):
         raise InputError(f"{subject.spec.name} reads none of the {len(split.test)} test cells of {data.name}")
-    lost = int((~readable[np.concatenate([split.train, split.test])]).sum())
-    if lost:
-        result.notes["cells the model cannot read"] = lost
-    if tuned.smoke:
+    if tuned.smoke and "smoke" not in result.flags:
         result.flags.append("smoke")
-    result.notes |= {
+    told = {
         "optimiser steps": tuned.steps,
         "epochs, best": f"{tuned.epochs}, {tuned.best_epoch}",
         "cells fine-tuned on, validated on": f"{tuned.n_training}, {tuned.n_validation}",
         "learning rate": tuned.learning_rate,
         "seconds of fine-tuning": round(tuned.seconds, 2),
     }
-    result.tables["finetuning"] = pd.DataFrame(tuned.curve)
-    return {tuned.head_name: types[outputs[test].argmax(axis=1)]}, test
+    for what, value in told.items():
+        others = result.notes.get(what)
+        result.notes[what] = value if others is None else f"{others}; {value}"
+    curve = pd.DataFrame(tuned.curve).assign(fold=split.name)
+    earlier = result.tables.get("finetuning")
+    result.tables["finetuning"] = curve if earlier is None else pd.concat([earlier, curve])
+    return tuned.head_name, test, types, outputs[test]

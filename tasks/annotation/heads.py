@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 #: Head -> what it is, for help and board.
 HEADS = {
     "knn": "k nearest neighbours (Euclidean)",
@@ -41,3 +43,11 @@ def make_head(name: str, n_train: int, neighbors: int, seed: int) -> Any:
         "mlp": MLPClassifier((128,), alpha=1e-3, max_iter=200, random_state=seed),
     }
     return make_pipeline(StandardScaler(), trained[name])
+
+
+def class_scores(head: Any, vectors: np.ndarray) -> np.ndarray:
+    """Probabilities, or decision values where a head has none, of each of `head.classes_`; float (n, k)."""
+    if hasattr(head, "predict_proba"):
+        return np.asarray(head.predict_proba(vectors))
+    values = np.asarray(head.decision_function(vectors))
+    return values if values.ndim == 2 else np.column_stack([-values, values])

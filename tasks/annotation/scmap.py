@@ -7,6 +7,7 @@ log2 of normalised counts plus one. `tasks/annotation/scmap_models.py` makes bas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -131,13 +132,15 @@ class CellIndex:
     centres: np.ndarray
     members: np.ndarray
 
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """The reference cells as they are remembered, (n, m * c)."""
+        return np.hstack([centres[members] for centres, members in zip(self.centres, self.members, strict=True)])
+
     def similarities(self, x: np.ndarray) -> np.ndarray:
         """Approximate cosine of cells (q, f) and reference cells (n,): (q, n). Features a query lacks are zero."""
-        found = np.zeros((len(x), self.members.shape[1]))
-        for columns, centres, members in zip(self.features, self.centres, self.members, strict=True):
-            found += (x[:, columns] @ centres.T)[:, members]
         norm = np.linalg.norm(x, axis=1) * np.sqrt(len(self.centres))
-        return found / np.where(norm > 0, norm, 1.0)[:, None]
+        return x[:, self.features.ravel()] @ self.cells.T / np.where(norm > 0, norm, 1.0)[:, None]
 
 
 def cell_index(x: np.ndarray, seed: int = 0) -> CellIndex:

@@ -43,19 +43,21 @@ def stratified(data: CellData, labels: np.ndarray, seed: int, *, test_size: floa
     InputError
         Fewer than two types are left.
     """
-    rng = np.random.default_rng([seed, 1])
-    known = np.flatnonzero(labels != "")
-    order = known[rng.permutation(len(known))]
-    test = []
-    for name in np.unique(labels[known]):
-        of_type = order[labels[order] == name]
-        test.append(of_type[: max(1, round(test_size * len(of_type)))])
-    tests = np.zeros(len(labels), bool)
-    tests[np.concatenate(test) if test else []] = True
+    from sklearn.model_selection import train_test_split
+
+    types, sizes = np.unique(labels[labels != ""], return_counts=True)
+    rows = np.flatnonzero(np.isin(labels, types[sizes > 1]))  # one cell cannot be on both sides
+    try:
+        _, chosen = train_test_split(rows, test_size=test_size, random_state=seed, stratify=labels[rows])
+    except ValueError as error:
+        raise InputError(
+            f"{data.name}: {len(rows)} cells of {int((sizes > 1).sum())} types cannot be split "
+            f"{1 - test_size:.0%}/{test_size:.0%} ({error}); name another column: dataset.cell_type=COLUMN"
+        ) from None
+    test = np.isin(np.arange(len(labels)), chosen)
+    known = labels != ""
     name = f"stratified-{round(100 * (1 - test_size))}/{round(100 * test_size)}"
-    train = np.zeros(len(labels), bool)
-    train[known] = True
-    return _said(_learnable(data, labels, train & ~tests, tests, name, min_train_cells), ~train)
+    return _said(_learnable(data, labels, known & ~test, test, name, min_train_cells), ~known)
 
 
 def leave_out(

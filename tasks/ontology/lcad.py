@@ -86,12 +86,15 @@ def lcad_rows(
 
     A model that makes few but hard errors has a worse LCAD than one that errs often and near: read `lcad` with
     `error_rate`, or `lcad_all_cells`, their product, in which a right cell counts 0. Cells whose true or predicted
-    type has no term are left out and counted.
+    type has no term are left out and counted. A cell left unassigned (a prediction that is no cell type of `mapping`)
+    is wrong, but at no distance: `lcad_all_cells` is then undefined, or leaving cells out would be rewarded.
 
     Parameters
     ----------
     true, predicted
         Labels (n,).
+    mapping
+        Of all cell types, those only predicted too.
 
     Returns
     -------
@@ -102,26 +105,30 @@ def lcad_rows(
         What was left out.
     """
     truth, guess = mapping.of(true), mapping.of(predicted)
-    known = (truth != "") & (guess != "")
+    unassigned = ~np.isin(predicted, [*mapping.terms, *mapping.unmapped])
+    known = (truth != "") & ((guess != "") | unassigned)
     notes: dict[str, object] = dict(mapping.notes)
-    if not known.any():
+    if not (known & ~unassigned).any():
         return [], {**notes, "LCAD": "not applicable: no cell has a true and a predicted type with an ontology term"}
     if not known.all():
         notes[f"cells left out of LCAD ({head})"] = int((~known).sum())
-    true, truth, guess = np.asarray(true)[known], truth[known], guess[known]
-    n, wrong = len(truth), truth != guess
-    distance, published = np.zeros(n), np.zeros(n)
+    true, truth, guess, unassigned = np.asarray(true)[known], truth[known], guess[known], unassigned[known]
+    if unassigned.any():
+        notes[f"unassigned cells, wrong but without LCAD ({head})"] = int(unassigned.sum())
+    wrong = (truth != guess) & ~unassigned
+    distance, published = np.zeros(len(truth)), np.zeros(len(truth))
     if wrong.any():
         distance[wrong] = lcad(ontology, truth[wrong], guess[wrong])
         published[wrong] = lcad_published(ontology, truth[wrong], guess[wrong])
     apart = int(np.isnan(distance).sum())
     if apart:
         notes[f"mistakes without a common ancestor ({head})"] = apart
+    n, n_wrong = len(truth), int(wrong.sum())
     rows = [
-        row("lcad", _mean(distance[wrong]), head=head, n=int(wrong.sum())),
-        row("lcad_all_cells", _mean(distance), head=head, n=n),
-        row("error_rate", wrong.mean(), head=head, n=n),
-        row("lcad_published", _mean(published[wrong]), head=head, n=int(wrong.sum())),
+        row("lcad", _mean(distance[wrong]), head=head, n=n_wrong),
+        row("lcad_all_cells", None if unassigned.any() else _mean(distance), head=head, n=n),
+        row("error_rate", (wrong | unassigned).mean(), head=head, n=n),
+        row("lcad_published", _mean(published[wrong]), head=head, n=n_wrong),
     ]
     for kind in np.unique(true[wrong]):
         here = wrong & (true == kind)

@@ -108,19 +108,19 @@ def centroid_distances(embedding: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     return types, cdist(centres, centres)
 
 
-def column_correlations(first: np.ndarray, second: np.ndarray, diagonal: bool) -> np.ndarray:
-    """Pearson correlation of each column of two matrices (k, k), with or without the diagonal; NaN where undefined."""
-    keep = np.ones(first.shape, bool)
-    if not diagonal:
-        np.fill_diagonal(keep, False)
-    count = keep.sum(axis=0)
-    a, b = (np.where(keep, m - np.where(keep, m, 0).sum(axis=0) / count, 0) for m in (first, second))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-        found = (a * b).sum(axis=0) / spread
-    # Equal distances differ by rounding only: no correlation is defined for them.
-    flat = [np.ptp(np.where(keep, m, m.mean()), axis=0) <= 1e-12 * np.abs(m).max(initial=1e-300) for m in (a, b)]
-    return np.where(flat[0] | flat[1], np.nan, found)
+def standard_columns(distances: np.ndarray, diagonal: bool) -> np.ndarray:
+    """Columns of a matrix (k, k) centred and of length 1, with or without the diagonal, which then is 0.
+
+    Products of two such columns add up to their Pearson correlation. A column of equal distances is NaN: none is
+    defined for it.
+    """
+    keep = np.ones(distances.shape, bool) if diagonal else ~np.eye(len(distances), dtype=bool)
+    mean = np.where(keep, distances, 0).sum(axis=0) / keep.sum(axis=0)
+    centred = np.where(keep, distances - mean, 0)
+    length = np.linalg.norm(centred, axis=0)
+    # Equal distances differ by rounding.
+    flat = length <= 1e-12 * np.abs(distances).max() * np.sqrt(len(distances))
+    return centred / np.where(flat, np.nan, length)
 
 
 @dataclass(frozen=True)
@@ -171,20 +171,20 @@ def onto_rwr(
         empty = np.full(len(types), np.nan)
         return OntoRWR(types, empty, empty, *[float("nan")] * 3)
     related = term_distances(ontology, types, text_vectors, width)
-    each = column_correlations(apart, related, diagonal=False)
+    cells, graph = standard_columns(apart, diagonal=False), standard_columns(related, diagonal=False)
+    each = (cells * graph).sum(axis=0)
     rng = np.random.default_rng(seed)
-    null = np.empty(permutations)
-    for i in range(permutations):
-        order = rng.permutation(len(types))
-        null[i] = _mean(column_correlations(apart, related[np.ix_(order, order)], diagonal=False))
-    better = int((null >= _mean(each) - 1e-12).sum())
+    orders = (rng.permutation(len(types)) for _ in range(permutations))
+    null = np.array([_mean((cells * graph[np.ix_(order, order)]).sum(axis=0)) for order in orders])
+    published = standard_columns(apart, diagonal=True) * standard_columns(related, diagonal=True)
+    score = _mean(each)
     return OntoRWR(
         types,
         each,
-        column_correlations(apart, related, diagonal=True),
-        float(null.mean()) if permutations else float("nan"),
-        float(null.std()) if permutations else float("nan"),
-        (1 + better) / (1 + permutations),
+        published.sum(axis=0),
+        _mean(null),
+        float(np.nanstd(null)) if not np.isnan(null).all() else float("nan"),
+        (1 + int((null >= score - 1e-12).sum())) / (1 + permutations) if score == score else float("nan"),
     )
 
 

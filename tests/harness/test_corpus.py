@@ -59,7 +59,7 @@ def test_a_path_wins_and_must_be_there(two_files):
     to = f"dataset.path={two_files}/cells.h5ad"
     ask = ("model=cellfm", "track=scratch", to)
     found = planned(*ask, "corpus=real_small", f"corpus.path={two_files}/corpus.h5ad", tmp_path=two_files)
-    assert found.source.corpus["tokens"] == 300_000
+    assert found.source.corpus["tokens"] == 600_000
     with pytest.raises(InputError, match=r"corpus\.path=.*no such file"):
         planned(*ask, f"corpus.path={two_files}/absent.h5ad", tmp_path=two_files)
 

@@ -200,7 +200,7 @@ def test_published_weights_on_a_board(bench, tmp_path):
         f"checkpoints={root}",
         "task=annotation",
         "task.heads=[knn]",
-        "task.min_cells=2",
+        "task.min_train_cells=2",
         f"dataset.path={tmp_path}/cells.h5ad",
         "dataset.cell_type=cell_type",
     )

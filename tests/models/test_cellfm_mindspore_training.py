@@ -136,7 +136,7 @@ def test_optimizer_is_that_of_torch(recipe):
         reference.param_groups[0]["lr"] = rate
         clip_gradients(theirs, recipe)
         reference.step()
-        optimizer(optimizer.rates(rate, step, 0.25), *tensors(*(4 * g for g in gradients)))
+        optimizer.step(tensors(*(4 * g for g in gradients)), rate, 0.25)
         for mine, wanted in zip(ours, theirs, strict=True):
             assert_allclose(mine.asnumpy(), wanted.detach(), rtol=1e-5, atol=1e-6)
 

@@ -179,7 +179,7 @@ def test_a_number_with_units_speaks_where_the_first_has_none(tmp_path: Path) -> 
     page = parse(report.html.read_text())
     first, second = (" ".join(p.text.split()) for p in page.find("p", class_="verdict"))
     assert first.startswith("Too few to tell. By AvgBio") and "3 seeds on the same cells" in first
-    assert second.startswith("The model beats the baselines. By Silhouette (mean of types)")
+    assert second.startswith("The model beats the baselines. By Type silhouette")
     assert "12 classes × 3 seeds" in second
     advice = " ".join(page.find("div", class_="advice")[0].text.split())
     assert advice.startswith("By AvgBio nothing can be told apart (too few to rank: 3 seeds")
