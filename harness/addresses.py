@@ -20,6 +20,21 @@ class Unreachable(Exception):
     """An address gives no file: why, in one line. The next one is tried."""
 
 
+class NoConnection(Unreachable):
+    """Its host is not to be found: there may be no network at all."""
+
+
+def _unreachable(what: str, error: Exception) -> Unreachable:
+    said = str(error)
+    if any(sign in said for sign in UNKNOWN_HOST):
+        return NoConnection(f"{what}: no connection")
+    return Unreachable(f"{what}: {type(error).__name__}: {said.splitlines()[0] if said else ''}")
+
+
+#: How libraries word that a host's name is not known.
+UNKNOWN_HOST = ("Name or service not known", "Failed to resolve", "nodename nor servname", "getaddrinfo failed")
+
+
 @dataclass(frozen=True)
 class Address:
     """A URL, and what its repository says of the file.
@@ -81,7 +96,7 @@ def _hub(rest: str) -> list[Address]:
     try:
         said = get_hf_file_metadata(url, endpoint=endpoint)
     except Exception as error:
-        raise Unreachable(f"{url}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise _unreachable(url, error) from error
     # A file under LFS has its sha256 for an ETag; a small one has its git hash, which is of no use here.
     checksum = f"sha256:{said.etag}" if re.fullmatch(r"[0-9a-f]{64}", said.etag or "") else None
     token = build_hf_headers().get("authorization")
@@ -101,7 +116,7 @@ def _doi(rest: str) -> list[Address]:
         book.registry = {}
         repository.populate_registry(book)
     except Exception as error:
-        raise Unreachable(f"doi:{doi}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise _unreachable(f"doi:{doi}", error) from error
     checksum = book.registry.get(name)
     return [Address(url, checksum=checksum if checksum and ":" in checksum else None)]
 

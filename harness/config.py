@@ -168,6 +168,7 @@ def from_omegaconf(cfg: Any) -> RunConfig:
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     plain.pop("hydra", None)
     plain.pop("experiment", None)
+    plain.pop("grids", None)
     for key, allowed in {
         "track": ("published", "scratch", "untrained"),
         "setting": SETTINGS,

@@ -67,6 +67,8 @@ class CellData:
         self.adata, self.name, self.layer, self.recover = adata, name, layer, recover
         self.columns = {role: column for role, column in (columns or {}).items() if column}
         self.control, self.on_empty_cell = control, on_empty_cell
+        #: What a reader must know of the cells, for the record.
+        self.notes: dict[str, Any] = {}
         #: What was planted in the cells (`harness.planting`); None for cells as nature made them.
         self.planted: dict[str, Any] | None = None
         self._matrix, var = self._locate()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
 from harness.errors import InputError
+from harness.ranks import Ranks, torchrun
 
 
 def resolve_device(wanted: str) -> str:
@@ -23,6 +28,20 @@ def resolve_device(wanted: str) -> str:
     if kind == "npu" and not _npu():
         raise InputError(f"device={wanted}: torch_npu is not installed or sees no Ascend NPU; use device=cpu")
     return wanted
+
+
+def device_for(model: Any, options: Mapping[str, Any], wanted: str) -> str:
+    """`resolve_device`, or what the model's class says: one whose network another framework computes has a classmethod
+    `resolve_device(wanted, options)` of its own.
+    """
+    own = getattr(model, "resolve_device", None)
+    return own(wanted, options) if own else resolve_device(wanted)
+
+
+def processes_for(model: Any, options: Mapping[str, Any], device: str) -> AbstractContextManager[Ranks]:
+    """The processes that train together: those of torchrun, or by the classmethod `processes(device, options)`."""
+    own = getattr(model, "processes", None)
+    return own(device, options) if own else torchrun(device)
 
 
 def _npu() -> bool:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.addresses import Address, Unreachable
+from harness.addresses import UNKNOWN_HOST, Address, NoConnection, Unreachable
 from harness.progress import track
 
 #: Attempts at one address, and the first pause between them (seconds); pauses double up to a minute.
@@ -76,8 +76,8 @@ def carry(address: Address, part: Path, *, name: str, provable: bool = False, pr
             reason = "the connection broke"
         except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
             reason = f"no connection ({type(error).__name__})"
-            if "resolve" in str(error).lower():
-                failures = max(failures, TRIES - 2)  # a name that is unknown twice is not known a minute later
+            if failures and any(sign in str(error) for sign in UNKNOWN_HOST):
+                raise NoConnection(f"{address.url}: no connection") from None
         except requests.exceptions.RequestException as error:
             raise Unreachable(f"{address.url}: {type(error).__name__}: {error}") from error
         # A server that gives a little more each time is followed to the end.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from harness.errors import InputError, InternalError
 from harness.genes import GeneMatch, refuse_other_species
 from harness.model import FittedEmbedder, ModelAdapter
 from harness.progress import track
-from harness.tokens import CellOutput, TokenBatch, TokenEmbedding
+from harness.tokens import TokenBatch, TokenEmbedding
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ def embed_cells(
     batch_tokens: int | None = None,
     out: np.ndarray | None = None,
     block_nnz: int | None = None,
+    forward: Callable[[TokenBatch], Any] | None = None,
+    width: int | None = None,
 ) -> np.ndarray:
     """Cell vectors, float32 (n_obs, d), in input order; NaN rows for cells that cannot be embedded.
 
@@ -43,13 +45,21 @@ def embed_cells(
         Array (or memory map) to write into, for data sets whose embedding does not fit in memory.
     batch_tokens, block_nnz
         How much is computed, and read, at a time; neither changes a result.
+    forward, width
+        Another vector per cell than the model's, and its width d.
     """
-    result = np.empty((data.n_obs, model.embedding_size), np.float32) if out is None else out
+    forward, width = forward or model.forward_cells, width or model.embedding_size
+    result = np.empty((data.n_obs, width), np.float32) if out is None else out
     empty = 0
     for rows, batch in _token_blocks(model, data, checked_match(model, data), seed, progress, block_nnz):
-        block = np.full((len(batch), model.embedding_size), np.nan, np.float32)
-        for index, output in _forward(model, batch, batch_tokens):
-            block[index] = _numpy(output.cell)
+        block = np.full((len(batch), width), np.nan, np.float32)
+        for index, cells in _forward(model, batch, batch_tokens, forward):
+            if tuple(cells.shape) != (len(index), width):
+                raise InternalError(
+                    f"{model.spec.name}: forward gave cell vectors of shape {tuple(cells.shape)}, "
+                    f"expected {(len(index), width)}"
+                )
+            block[index] = _numpy(cells)
         real = np.asarray(batch.mask).any(axis=1)
         empty += int((~real).sum())
         if not np.isfinite(block[real]).all():
@@ -87,7 +97,7 @@ def embed_tokens(
     sizes: list[np.ndarray] = []
     for _, batch in _token_blocks(model, data, match, seed, progress, None):
         cells: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        for index, output in _forward(model, batch, batch_tokens):
+        for index, output in _forward(model, batch, batch_tokens, model.forward):
             if output.tokens is None:
                 raise InputError(f"{model.spec.name} has no token level with readout={model.readout}")
             part, tokens = batch.take(index), _numpy(output.tokens)
@@ -161,9 +171,9 @@ def _token_blocks(
 
 
 def _forward(
-    model: ModelAdapter, batch: TokenBatch, batch_tokens: int | None
-) -> Iterator[tuple[np.ndarray, CellOutput]]:
-    """Forward passes over buckets of equal length, backing off when memory runs out."""
+    model: ModelAdapter, batch: TokenBatch, batch_tokens: int | None, forward: Callable[[TokenBatch], Any]
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """What `forward` gives for buckets of equal length, and whose it is; it backs off when memory runs out."""
     import torch
 
     budget = batch_tokens or BATCH_TOKENS.get(str(model.device).split(":")[0], 16_384)
@@ -172,7 +182,7 @@ def _forward(
         rows, part = pending.pop(0)
         try:
             with torch.inference_mode(), autocast(model):
-                output = model.forward(part)
+                output = forward(part)
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
@@ -181,11 +191,6 @@ def _forward(
             halves = np.array_split(np.arange(len(rows)), 2)
             pending[:0] = [(rows[half], part.take(half)) for half in halves]
             continue
-        if tuple(output.cell.shape) != (len(rows), model.embedding_size):
-            raise InternalError(
-                f"{model.spec.name}: forward gave cell vectors of shape {tuple(output.cell.shape)}, "
-                f"expected {(len(rows), model.embedding_size)}"
-            )
         yield rows, output
 
 

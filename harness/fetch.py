@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from harness.addresses import Address, Unreachable, resolve, web_page
+from harness.addresses import Address, NoConnection, Unreachable, resolve, web_page
 from harness.cards import Card, RemoteFile
 from harness.checksums import Unlike, read_book, record, verified
 from harness.download import carry, discard
@@ -61,38 +62,55 @@ def fetch(
         The licence is not accepted, the disk is too small, a file that is there is another one, or no source
         gives a file: then the message says which file to put where by hand.
     """
-    say(f"{card.name}: licence {card.licence or 'none stated by the authors'}")
+    name = _typed(card)
+    say(f"{name}: licence {card.licence or 'none stated by the authors'}")
     if card.terms and not accept_licence:
         raise InputError(
-            f"{card.name} may be used only under its terms: {card.terms} To accept them: "
-            f"cellfm-bench fetch {card.kind} {_typed(card)} --accept-licence"
+            f"{name} may be used only under its terms: {card.terms} To accept them: "
+            f"cellfm-bench fetch {card.kind} {name} --accept-licence"
         )
     if not card.files:
-        raise InputError(f"{card.name}: no download is known; {card.facts.get('address') or 'see its card'}")
+        raise InputError(f"{name}: no download is known; {card.facts.get('address') or 'see its card'}")
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_small_disk(card, folder)
-    failures = []
+    failures: list[tuple[RemoteFile, str]] = []
+    silent: set[str] = set()
     for file in card.files:
         try:
-            _bring(file, folder, say, progress)
+            _bring(file, folder, say, progress, silent)
         except Unreachable as error:
             failures.append((file, str(error)))
+        except OSError as error:
+            raise InputError(f"{folder / file.file} cannot be written: {error}") from error
     _remove_empty(card, folder, created)
     if failures:
-        raise InputError(recipe(card, folder, failures))
+        for line in recipe(folder, failures):
+            say(line)
+        file, why = failures[0]
+        raise InputError(
+            f"{name}: {len(failures)} of {len(card.files)} files did not come ({why}). By hand, on any machine: "
+            f"{_by_hand(file)} to {folder / file.file}"
+            f"{f', and so on for all {len(failures)}' if len(failures) > 1 else ''}; then the same command again "
+            "verifies and records what you put there"
+        )
 
 
-def recipe(card: Card, folder: Path, failures: list[tuple[RemoteFile, str]]) -> str:
-    """What to do by hand: each file, where it is, where to put it, and why it did not come."""
-    steps = []
+def recipe(folder: Path, failures: list[tuple[RemoteFile, str]]) -> list[str]:
+    """What to do by hand, line by line: each file, where it is, where to put it, and why it did not come."""
+    lines = []
     for file, why in failures:
-        where = file.by_hand or "download " + " or ".join(web_page(source) for source in file.sources)
-        steps.append(f"{where} to {folder / file.file} [{why}]")
-    return (
-        f"{card.name}: {len(failures)} of {len(card.files)} files did not come. By hand, on any machine: "
-        f"{'; '.join(steps)}. Then the same command again verifies and records what you put there"
-    )
+        lines += [
+            f"  {file.file}: did not come",
+            f"    {_by_hand(file)}",
+            f"    to {folder / file.file}",
+            f"    why: {why}",
+        ]
+    return lines
+
+
+def _by_hand(file: RemoteFile) -> str:
+    return file.by_hand or "download " + " or ".join(web_page(source) for source in file.sources)
 
 
 def _typed(card: Card) -> str:
@@ -111,7 +129,7 @@ def _refuse_small_disk(card: Card, folder: Path) -> None:
         )
 
 
-def _bring(file: RemoteFile, folder: Path, say: Callable[[str], None], progress: bool) -> None:
+def _bring(file: RemoteFile, folder: Path, say: Callable[[str], None], progress: bool, silent: set[str]) -> None:
     target, book = folder / file.file, read_book(folder)
     # An archive that is still there was not unpacked to the end.
     if file.unpack and not target.exists() and all((folder / path).exists() for path in file.gives):
@@ -122,7 +140,7 @@ def _bring(file: RemoteFile, folder: Path, say: Callable[[str], None], progress:
         _verify_present(target, file, known, folder)
         say(f"  {file.file}: here, {'verified' if known or file.checksum else 'recorded as it is'}")
     else:
-        _download(file, folder, say, progress)
+        _download(file, folder, say, progress, silent)
     if file.unpack:
         unpack(target, folder, file)
         target.unlink()
@@ -140,31 +158,51 @@ def _verify_present(target: Path, file: RemoteFile, known: dict[str, Any] | None
         record(folder, file, digest, source="found in place")
 
 
-def _download(file: RemoteFile, folder: Path, say: Callable[[str], None], progress: bool) -> None:
-    """The first address that gives the file; Unreachable with the reason of each otherwise."""
+def _download(file: RemoteFile, folder: Path, say: Callable[[str], None], progress: bool, silent: set[str]) -> None:
+    """The first address that gives the file; Unreachable with the reason of each otherwise.
+
+    `silent` collects hosts that are not to be found, so that they are not waited for file by file.
+    """
     target, known = folder / file.file, read_book(folder).get(file.file)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     reasons = [] if file.sources else ["no address that a program can read is known"]
     with _alone(part):
-        for source in file.sources:
-            try:
-                addresses = resolve(source)
-            except Unreachable as error:
-                reasons.append(str(error))
+        for source, address in _addresses(file, silent, reasons):
+            host = urlsplit(address.url).netloc
+            if host in silent:
+                reasons.append(f"{host}: no connection")
                 continue
-            for address in addresses:
-                try:
-                    digest = _from(address, part, file, known, progress)
-                except (Unreachable, Unlike) as error:
-                    reasons.append(str(error))
-                    continue
-                part.replace(target)
-                discard(part)
-                trust = record(folder, file, digest, source=address.url, address=address)
-                say(f"  {file.file}: {target.stat().st_size:,} bytes from {source}, {trust}")
-                return
+            try:
+                digest = _from(address, part, file, known, progress)
+            except (Unreachable, Unlike) as error:
+                reasons.append(str(error))
+                if isinstance(error, NoConnection):
+                    silent.add(host)
+                continue
+            part.replace(target)
+            discard(part)
+            trust = record(folder, file, digest, source=address.url, address=address)
+            say(f"  {file.file}: {target.stat().st_size:,} bytes from {source}, {trust}")
+            return
     raise Unreachable("; ".join(reasons))
+
+
+def _addresses(file: RemoteFile, silent: set[str], reasons: list[str]) -> Iterator[tuple[str, Address]]:
+    """The addresses of all sources, in order; of a source that gives none the reason is added to `reasons`."""
+    for source in file.sources:
+        repository = source.partition(":")[0]
+        if repository in silent:
+            reasons.append(f"{source}: no connection")
+            continue
+        try:
+            found = resolve(source)
+        except Unreachable as error:
+            reasons.append(str(error))
+            if isinstance(error, NoConnection):
+                silent.add(repository)
+            continue
+        yield from ((source, address) for address in found)
 
 
 def _from(address: Address, part: Path, file: RemoteFile, known: Any, progress: bool) -> str:

@@ -89,19 +89,13 @@ class Finetuned:
         """
         width = self.model.embedding_size
 
-        def forward(_: ModelAdapter, batch: TokenBatch) -> CellOutput:
+        def both(batch: TokenBatch) -> Tensor:
             output, mask = _forward(self.model, batch)
             read = self.head(output.cell, output.tokens, mask)
-            return CellOutput(torch.cat([output.cell.float(), read.float()], dim=1))
+            return torch.cat([output.cell.float(), read.float()], dim=1)
 
-        # The same adapter, but that its cell vector ends with the outputs: one pass gives both.
-        kind = type(self.model)
-        longer = {"forward": forward, "embedding_size": property(lambda _: width + self.n_outputs)}
-        reader = copy.copy(self.model)
-        reader.__class__ = type(kind.__name__, (kind,), longer)
-        both = embed_cells(reader, data, seed=seed, progress=progress)
-        self.model.last_coverage = reader.last_coverage
-        return both[:, :width], both[:, width:]
+        found = embed_cells(self.model, data, seed=seed, progress=progress, forward=both, width=width + self.n_outputs)
+        return found[:, :width], found[:, width:]
 
 
 def finetune(

@@ -47,24 +47,32 @@ def expand(overrides: Sequence[str]) -> list[tuple[str, ...]]:
     from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_overrides([*_experiment_sweep(overrides), *overrides])
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
         batches = BasicSweeper.split_arguments([p for p in parsed if not p.is_hydra_override()], None)
     except HydraException as error:
         raise InputError(f"the sweep is not understood: {str(error).splitlines()[0]}") from None
     return [tuple(run) for batch in batches for run in batch]
 
 
-def _experiment_sweep(overrides: Sequence[str]) -> list[str]:
-    """The sweep an experiment declares (`hydra.sweeper.params`), less what the command line sets itself."""
+def sweeps(overrides: Sequence[str]) -> list[list[str]]:
+    """The sweeps of a command: one, or as many as the `grids` of an experiment.
+
+    An experiment may declare a sweep (`hydra.sweeper.params`), and `grids`, a list of sweeps that each add to it. What
+    the command line sets itself goes before both.
+    """
     from omegaconf import OmegaConf
 
     named = [text.partition("=")[2] for text in overrides if key_of(text) == "experiment"]
     if not named:
-        return []
+        return [complete(overrides)]
     experiment = OmegaConf.load(CONF / "experiment" / f"{named[0]}.yaml")
-    params = OmegaConf.select(experiment, "hydra.sweeper.params") or {}
+    common = OmegaConf.select(experiment, "hydra.sweeper.params") or {}
     given = {key_of(text) for text in overrides}
-    return [f"{key}={value}" for key, value in params.items() if key not in given]
+    found = []
+    for grid in OmegaConf.select(experiment, "grids") or [{}]:
+        declared = [f"{key}={value}" for key, value in {**common, **grid}.items() if key not in given]
+        found.append(complete([*declared, *overrides]))
+    return found
 
 
 def run_one(overrides: Sequence[str]) -> RunRecord:
@@ -89,25 +97,32 @@ def run_grid(overrides: Sequence[str]) -> int:
     InputError
         An unknown name or key, before anything runs.
     """
-    import hydra
-
-    global _board
-    overrides = complete(overrides)
-    sweep = complete([*_experiment_sweep(overrides), *overrides])
+    grids = sweeps(complete(overrides))
+    planned = [list(map(_cell, expand(sweep))) for sweep in grids]
     # A baseline is the same run on every track that is asked for: it is planned, and counted, once.
-    cells = list({cell.run_id: cell for cell in map(_cell, expand(sweep))}.values())
-    launcher = next((t.partition("=")[2] for t in sweep if key_of(t) == "hydra/launcher"), "basic")
+    cells = list({cell.run_id: cell for part in planned for cell in part}.values())
     todo = [cell for cell in cells if not cell.done]
     board = Board(cells, todo)
     if todo:
         with board:
-            _board = board if launcher == "basic" else None
-            argv, sys.argv = sys.argv, ["cellfm-bench", "--multirun", *sweep]
-            try:
-                hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")(job)()
-            finally:
-                sys.argv, _board = argv, None
+            for sweep, part in zip(grids, planned, strict=True):
+                if not all(cell.done for cell in part):
+                    _launch(sweep, board)
     return board.summary()
+
+
+def _launch(sweep: list[str], board: Board) -> None:
+    """Let Hydra run one sweep."""
+    import hydra
+
+    global _board
+    launcher = next((t.partition("=")[2] for t in sweep if key_of(t) == "hydra/launcher"), "basic")
+    _board = board if launcher == "basic" else None
+    argv, sys.argv = sys.argv, ["cellfm-bench", "--multirun", *sweep]
+    try:
+        hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")(job)()
+    finally:
+        sys.argv, _board = argv, None
 
 
 def _cell(overrides: tuple[str, ...]) -> Cell:

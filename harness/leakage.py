@@ -28,7 +28,7 @@ class Leakage:
 
 
 def leakage(data: CellData, split: Split) -> Leakage:
-    """Count what the training and the test cells of a split share.
+    """Count what the training and the test cells of a split share; of several folds, each by itself.
 
     Cells are identical if they have the same counts in the same genes (`CellData.cell_hashes`); cells without any
     count are alike by nature and are left out. Donors are compared where `dataset.donor` names a column; cells of no
@@ -37,15 +37,18 @@ def leakage(data: CellData, split: Split) -> Leakage:
     folds = [fold for fold in split.each() if len(fold.train) and len(fold.test)]
     if not folds:
         return Leakage()
-    n_same = 0
-    for fold in folds:
-        train, test = data.cell_hashes[fold.train], data.cell_hashes[fold.test]
-        n_same += int((np.isin(test, train) & (test != _EMPTY)).sum())
+    hashes = data.cell_hashes
+    n_same = sum(_n_known(hashes[fold.test], hashes[fold.train]) for fold in folds)
     notes: dict[str, Any] = {"test cells identical to a training cell": n_same}
     flags = [IDENTICAL_CELLS] if n_same else []
     if data.has("donor"):
         donors = data.labels("donor")
-        both = {d for fold in folds for d in np.intersect1d(donors[fold.train], donors[fold.test]).tolist()} - {""}
-        notes["donors on both sides of the split"] = f"{len(both)} of {len(set(donors.tolist()) - {''})}"
-        flags += [SAME_DONORS] if both else []
+        shared = {donor for fold in folds for donor in np.intersect1d(donors[fold.train], donors[fold.test]).tolist()}
+        n_shared = len(shared - {""})
+        notes["donors on both sides of the split"] = f"{n_shared} of {len(set(donors.tolist()) - {''})}"
+        flags += [SAME_DONORS] if n_shared else []
     return Leakage(notes, flags)
+
+
+def _n_known(test: np.ndarray, train: np.ndarray) -> int:
+    return int((np.isin(test, train) & (test != _EMPTY)).sum())

@@ -64,7 +64,11 @@ def load_dataset(dataset: str | Path | dict[str, Any], **settings: Any) -> CellD
     if node["plant"]:
         from harness.planting import plant
 
-        return plant(data, node["plant"], columns)
+        data = plant(data, node["plant"], columns)
+    if node["max_cells"] is not None:
+        from harness.subsample import subsample
+
+        data = subsample(data, node["max_cells"])
     return data
 
 
@@ -194,7 +198,7 @@ def load_model(
     >>> load_model("hvg").spec.kind
     'embedding'
     """
-    from harness.devices import resolve_device
+    from harness.devices import device_for
     from harness.sources import check_options
 
     cls = MODELS.get(name)
@@ -218,4 +222,4 @@ def load_model(
             f"{name} needs its released weights: load_model({name!r}, checkpoint=DIR); random weights are given only "
             "when asked for: track='untrained', genes=[...]"
         )
-    return model.to(resolve_device(device), precision)
+    return model.to(device_for(cls, model_options, device), precision)

@@ -214,6 +214,10 @@ class ModelAdapter(Embedder):
     def forward(self, batch: TokenBatch) -> CellOutput:
         """Cell and token vectors of a batch (numpy or tensors), on the model's device, by its `readout`."""
 
+    def forward_cells(self, batch: TokenBatch) -> Any:
+        """The cell vectors of `forward` alone, (n, d): a model that can spare the token vectors does so here."""
+        return self.forward(batch).cell
+
     def gene_table(self) -> tuple[list[str], np.ndarray]:
         """Static gene embeddings: names in the model's id space and float32 (n, d)."""
         raise NotApplicableError(f"{self.spec.title} has no static gene embeddings")

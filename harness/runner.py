@@ -194,6 +194,7 @@ def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
         flags=[*result.flags, *subject.flags(), *task.control_roles(source.spec.name), *leaked.flags],
         notes={
             **{f"left out: {k}": v for k, v in split.excluded.items()},
+            **data.notes,
             **leaked.notes,
             **result.notes,
             **subject.notes(),

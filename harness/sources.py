@@ -20,7 +20,7 @@ from harness.cache import Cache, file_digest
 from harness.checkpoints import sha256_of
 from harness.config import RunConfig
 from harness.data import CellData
-from harness.devices import resolve_device
+from harness.devices import device_for
 from harness.errors import InputError
 from harness.model import ModelAdapter, ModelSpec
 from harness.places import checkpoint_folders, checkpoints_root, variant_name
@@ -115,7 +115,7 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     if spec.kind != "foundation":
         track = identity["track"] = "control" if spec.control else "baseline"
         return ModelSource(spec, track, identity, lambda: cls(**options))
-    device = resolve_device(config.device)
+    device = device_for(cls, options, config.device)
     identity |= {
         "track": config.track,
         "precision": config.precision,
@@ -239,7 +239,7 @@ def pretrained(
             (directory / LOG).write_text(json.dumps(about))
 
         Cache(config.cache).place(folder, write)
-    loaded = cls.from_checkpoint(folder, **options).to(resolve_device(config.device), config.precision)
+    loaded = cls.from_checkpoint(folder, **options).to(device_for(cls, options, config.device), config.precision)
     loaded.variant = _named_after(loaded.variant, config.model.get("size") or "tiny")
     loaded.pretraining = json.loads((folder / LOG).read_text())
     return loaded

@@ -93,7 +93,7 @@ def _summary(ranked: Ranked) -> list[dict[str, str]]:
     """The best rows of each board, and every method with a head of its own, which the ranks do not cover."""
     from reports.figures.figure import column_title
     from reports.ranking import own_column
-    from reports.wording import NOTHING, head_title, score, spread
+    from reports.wording import NOTHING, own_head_title, score, spread
 
     rows = []
     first = ranked.headline[0] if ranked.headline else None
@@ -101,7 +101,7 @@ def _summary(ranked: Ranked) -> list[dict[str, str]]:
         for place, entry in enumerate(board.entries):
             column = own_column(ranked.section, entry, first) if first else None
             result = entry.scores.get(column) if column else None
-            note = f" ({head_title(column.head)} head)" if column and column != first else ""
+            note = f" ({own_head_title(column.head)})" if column and column != first else ""
             if place >= SHORT and not (note and result):
                 continue
             number = f"{score(result.mean)} {spread(result.sd, result.mean)}".rstrip() + note if result else NOTHING

@@ -154,7 +154,8 @@ def board_table(section: Section, board: Board, headline: list[Column]) -> Board
     heads = []
     for column in headline:
         higher = _direction(board.entries, column)
-        sub = head_title(column.head)
+        alone = column.head == "none" and any(c.metric == column.metric and c.head != "none" for c in headline)
+        sub = "no head" if alone else head_title(column.head)
         if versions[column.metric, column.head] > 1:
             sub = " ".join(filter(None, (sub, f"version {column.version}")))
         heads.append(

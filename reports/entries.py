@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -135,6 +136,14 @@ class Section:
     entries: list[Entry] = field(default_factory=list)
     #: Runs replaced by a newer one of the same entry and seed.
     superseded: list[RunRecord] = field(default_factory=list)
+
+    @cached_property
+    def read_by(self) -> dict[Entry, set[str]]:
+        """Heads of each entry, of the metrics that are reported under several heads here."""
+        heads: dict[str, set[str]] = {}
+        for column in (column for entry in self.entries for column in entry.scores):
+            heads.setdefault(column.metric, set()).add(column.head)
+        return {e: {c.head for c in e.scores if len(heads[c.metric]) > 1} for e in self.entries}
 
     @property
     def missing(self) -> list[RunRecord]:

@@ -68,5 +68,5 @@ def _number(ranked: Ranked, entry: Entry | None) -> Number:
     if result is None or result.mean is None:
         return Number(None, NOTHING)
     values = [s.mean for e in ranked.section.entries if (s := e.scores.get(first)) and s.mean is not None]
-    note = head_title(column.head) if column != first else ""
+    note = (head_title(column.head) or "no head") if column != first else ""
     return Number(result.mean, score(result.mean), note, bar=bar(column, result.mean, values))

@@ -124,7 +124,7 @@ def _section(number: int, ranked: Ranked, tables: Tables) -> SectionView:
     own = {head for entry in order if (head := own_head(section, entry))}
     heads = sorted({column.head for column in headline} - own - {"none"}, key=wording.head_order)
     maps = metric_heat_map(order, list(dict.fromkeys([*headline, *columns(section)])))
-    maps += unit_heat_maps(section, order, primary.head if primary else "")
+    maps += unit_heat_maps(section, order, headline)
     for winner in _winners(ranked):
         maps += confusion_map(winner, primary, tables)
     seeds = sorted({run.seed for run in section.runs})

@@ -144,13 +144,18 @@ def ranks(entries: Iterable[Entry], column: Column) -> dict[Entry, int]:
 
 
 def own_head(section: Section, entry: Entry) -> str | None:
-    """The head an entry brings itself (an SVM on expression), which nothing else on the board is read by."""
-    if len(entry.heads) != 1 or entry.heads == ["none"]:
+    """The head an entry brings itself (an SVM on expression), which nothing else on the board is read by.
+
+    Metrics that are reported under one head everywhere (a score of the vectors) do not count. `none` is the head of
+    what predicts without one, beside rows that are read by heads.
+    """
+    if len(section.read_by[entry]) != 1:
         return None
-    head = entry.heads[0]
-    shared = any(head in other.heads for other in section.entries if len(other.heads) > 1)
-    several = any(len(other.heads) > 1 for other in section.entries)
-    return head if several and not shared else None
+    (head,) = section.read_by[entry]
+    others = [found for each, found in section.read_by.items() if each is not entry]
+    several = [found for found in others if len(found) > 1]
+    read = bool(several) or (head == "none" and any(found - {"none"} for found in others))
+    return head if read and not any(head in found for found in several) else None
 
 
 def own_column(section: Section, entry: Entry, column: Column) -> Column:

@@ -12,7 +12,7 @@ from reports.ranking import Ranked
 from reports.statistics import Difference, Interval
 from reports.unit_scores import Scores
 from reports.verdicts import bracket, deciding, p_value, signed
-from reports.wording import BASELINE, NOTHING, head_title, score
+from reports.wording import BASELINE, NOTHING, own_head_title, score
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _row(family: Family, member: Scores, letters: dict[Entry, str], dataset: str
     best, baseline = family.best(), family.best(baselines=True)
     rank = family.ranks.get(entry)
     pair = family.pairs.get(frozenset((entry, best.entry))) if best and best is not member else None
-    head = f" ({head_title(member.column.head)} head)" if member.column != family.column else ""
+    head = f" ({own_head_title(member.column.head)})" if member.column != family.column else ""
     return Standing(
         entry,
         member.mean,

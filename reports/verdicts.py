@@ -13,7 +13,7 @@ from reports.figures.figure import column_title, short_names
 from reports.ranking import Board, Ranked
 from reports.statistics import FEWEST, Difference
 from reports.unit_scores import Scores
-from reports.wording import BASELINE, NOTHING, head_title, quantity, score
+from reports.wording import BASELINE, NOTHING, own_head_title, quantity, score
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +227,7 @@ def licence(model: str, track: str) -> str:
 
 def named(family: Family, member: Scores, names: dict[Entry, str]) -> str:
     """`SVM on expression (SVM head, 0.692)`."""
-    head = f"{head_title(member.column.head)} head, " if member.column != family.column else ""
+    head = f"{own_head_title(member.column.head)}, " if member.column != family.column else ""
     return f"{names[member.entry]} ({head}{score(member.mean)})"
 
 

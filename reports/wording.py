@@ -66,6 +66,11 @@ def head_title(head: str) -> str:
     return HEADS.get(head, head)
 
 
+def own_head_title(head: str) -> str:
+    """What the head is called that a method brings itself."""
+    return f"{head_title(head)} head" if head_title(head) else "no head"
+
+
 def metric_card(name: str, higher_is_better: bool = True) -> MetricCard:
     """The card of a metric; one made up from the record, without a range, where a plugin brought its own."""
     return CARDS.get(name) or MetricCard(name, name, higher_is_better=higher_is_better, low=None, high=None)

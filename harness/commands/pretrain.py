@@ -14,6 +14,7 @@ commands read (track=scratch model.checkpoint=DIR), and pretraining.json with th
 
 Killed, the same command goes on from the last of these and ends as if it had never stopped. On several devices:
   torchrun --nproc_per_node=N -m harness pretrain …   (training.shard=true divides the network among them)
+  msrun --worker_num=N --local_worker_num=N python -m harness pretrain … model.backend=mindspore
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ import numpy as np
 
 from harness.config import RunConfig, compose_without_task, key_of
 from harness.corpus import Corpus
-from harness.devices import resolve_device
+from harness.devices import device_for, processes_for
 from harness.errors import InputError, NotApplicableError
-from harness.ranks import Ranks, torchrun
+from harness.ranks import Ranks
 from harness.recipe import Recipe
+from harness.registry import MODELS
 from harness.results import atomic_path
 from harness.sources import CELLS, LOG
 from harness.vocabulary import vocabulary
@@ -61,10 +63,11 @@ def main(arguments: list[str]) -> int:
     config = compose_without_task(["track=scratch", *overrides])
     corpus = open_files(config)
     held_out = _held_out(own["held_out"], corpus)
-    device = resolve_device(config.device)
-    with torchrun(device) as ranks:
-        if device == "cuda" and ranks.world > 1:
-            device = f"cuda:{ranks.local}"
+    cls = MODELS.get(config.model["name"])
+    device = device_for(cls, config.model, config.device)
+    with processes_for(cls, config.model, device) as ranks:
+        if device in ("cuda", "npu") and ranks.world > 1:
+            device = f"{device}:{ranks.local}"
         _train(_model(config, corpus, device), corpus, held_out, config, out, int(str(own["save_every"])), ranks)
     return 0
 
@@ -105,7 +108,6 @@ def open_files(config: RunConfig) -> Corpus:
 
 
 def _model(config: RunConfig, corpus: Corpus, device: str) -> Any:
-    from harness.registry import MODELS
     from harness.sources import find_checkpoint, options_of
 
     node = config.model

@@ -14,6 +14,7 @@ from harness.inspection.columns import Candidate, suggest
 from harness.inspection.genes import GeneReport, inspect_genes
 from harness.inspection.sample import Sample, take
 from harness.inspection.values import Values, judge
+from harness.loading import load_task
 from harness.registry import TASKS
 
 #: Names of layers in which people keep counts, the surest first.
@@ -183,7 +184,7 @@ def _settle(verdict: Verdict, gene_ids: str) -> None:
         if role == "condition" and candidates[0].control:
             settings["dataset.control"] = candidates[0].control
     for name in TASKS.names():
-        missing = [role for role in TASKS.get(name).needs if role not in verdict.columns]
+        missing = [role for role in load_task(name).needs if role not in verdict.columns]
         verdict.tasks[name] = (
             "; ".join(verdict.problems)
             if verdict.problems

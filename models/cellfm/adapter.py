@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from harness import devices
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneMatch, GeneTable
 from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.ranks import Ranks, torchrun
 from harness.registry import register_model
 from harness.tokens import CellOutput, TokenBatch
 from models.cellfm import gene_names, mindspore_backend, release
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from harness.learner import Learner
-    from harness.ranks import Ranks
     from harness.recipe import Recipe
     from models.cellfm.annotation_head import AnnotationHead
     from models.cellfm.attention import AttentionScores
@@ -56,6 +58,7 @@ class CellFM(ModelAdapter):
     spec = ModelSpec(
         name="cellfm",
         title="CellFM",
+        version="2",
         gene_ids="symbol",
         readouts=("cls", "mean"),
         paper="Zeng et al., Nature Communications 2025, doi:10.1038/s41467-025-59926-5",
@@ -302,18 +305,34 @@ class CellFM(ModelAdapter):
         """
         from models.cellfm.objective import draw_masks, masked_losses
 
-        if self.backend != "torch":
-            raise NotApplicableError(mindspore_backend.NOT_TRAINED)
+        if self.backend == "mindspore":
+            self.network.refuse_gradients()
         visible, counted = draw_masks(batch, generator)
-        batch, count = batch.tensors(self.device), int(counted.sum())
-        visible, counted = visible.to(self.device), counted.to(self.device)
+        device = self.device if self.backend == "torch" else "cpu"
+        batch, count = batch.tensors(device), int(counted.sum())
+        visible, counted = visible.to(device), counted.to(device)
 
         def sums() -> dict[str, Any]:
+            if self.backend == "mindspore":
+                return self.network.prediction_errors(batch.gene_ids, batch.values, batch.mask, visible, counted)
             terms = masked_losses(self.network, batch.gene_ids, batch.values, batch.mask, visible, counted)
             return {name: total for name, (total, _) in terms.items()}
 
         terms = ("gene", "cell") if self.config.loss_cls else ("gene",)
         return PretrainingLoss(dict.fromkeys(terms, count), sums)
+
+    @classmethod
+    def resolve_device(cls, wanted: str, options: Mapping[str, Any]) -> str:
+        """A device of MindSpore's, or of PyTorch's. See `harness.devices.device_for`."""
+        if options.get("backend") != "mindspore":
+            return devices.resolve_device(wanted)
+        mindspore_backend.check_installed()
+        return mindspore_backend.resolve_device(wanted)
+
+    @classmethod
+    def processes(cls, device: str, options: Mapping[str, Any]) -> AbstractContextManager[Ranks]:
+        """Those of msrun, or of torchrun. See `harness.devices.processes_for`."""
+        return mindspore_backend.msrun(device) if options.get("backend") == "mindspore" else torchrun(device)
 
     def learner(self, recipe: Recipe, *, seed: int = 0, ranks: Ranks | None = None) -> Learner:
         """MindSpore's own, or PyTorch's. See `ModelAdapter`."""

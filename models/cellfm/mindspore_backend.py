@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from harness.errors import InputError, NotApplicableError
+from harness.ranks import Ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.cellfm import mindspore_network
+    from models.cellfm import mindspore_gradients, mindspore_network
     from models.cellfm.torch_network import CellFMNetwork
 
 #: The engine's name of a device -> MindSpore's.
 TARGETS = {"cpu": "CPU", "cuda": "GPU", "npu": "Ascend"}
 NOT_TRAINED = (
-    "CellFM with model.backend=mindspore embeds, and is pretrained by MindSpore; PyTorch reaches no gradient in it: "
-    "fine-tune with model.backend=torch"
+    "PyTorch reaches no gradient in CellFM with model.backend=mindspore, which MindSpore pretrains; fine-tune with "
+    "model.backend=torch"
 )
 
 
@@ -78,6 +84,56 @@ def select_device(device: str) -> None:
         ms.set_device(TARGETS[kind])
 
 
+class MindSporeRanks(Ranks):
+    """Processes that MindSpore connects: see `harness.ranks.Ranks`."""
+
+    def sums(self, values: Mapping[str, float], device: Any = "cpu") -> dict[str, float]:
+        """Each value summed over the processes, with the precision of float32 (its collectives have no float64)."""
+        import mindspore as ms
+
+        total = _sum_over_processes()(ms.Tensor(np.array(list(values.values()), np.float32)))
+        return dict(zip(values, total.asnumpy().astype(np.float64).tolist(), strict=True))
+
+    def gather(self, item: Any) -> list[Any]:
+        """Not here: the learner needs it not."""
+        raise NotApplicableError("MindSpore's processes exchange sums only")
+
+
+@cache
+def _sum_over_processes() -> Any:
+    from models.cellfm.mindspore_optimizer import ByRank, SumOverProcesses
+
+    return ByRank(SumOverProcesses)
+
+
+@contextmanager
+def msrun(device: str) -> Iterator[Ranks]:
+    """The processes msrun started (its variables MS_ROLE, MS_WORKER_NUM, DEVICE_ID), connected; else this one alone.
+
+    Parameters
+    ----------
+    device
+        `cpu`, `cuda` or `npu`: which collectives connect them (MCCL, NCCL, HCCL).
+    """
+    role = os.environ.get("MS_ROLE")
+    if role not in ("MS_WORKER", "MS_SCHED"):
+        yield Ranks()
+        return
+    from mindspore import communication
+
+    if role == "MS_SCHED":  # msrun starts this command once more, to introduce the others to each other
+        select_device("cpu")
+        communication.init()
+        raise SystemExit(0)
+    local = int(os.environ.get("DEVICE_ID", "0"))
+    select_device(device if device == "cpu" or ":" in device else f"{device}:{local}")
+    communication.init()
+    try:
+        yield MindSporeRanks(communication.get_rank(), communication.get_group_size(), local)
+    finally:
+        communication.release()
+
+
 class MindSporeNetwork:
     """What the adapter and the engine use of a network, computed by MindSpore.
 
@@ -95,6 +151,7 @@ class MindSporeNetwork:
         self._weights = network
         self._device = "cpu"
         self._embedding: mindspore_network.LayerwiseEmbedding | None = None
+        self._errors: mindspore_gradients.Errors | None = None
 
     # -- the network as the engine handles it ---------------------------------------------------------
 
@@ -128,7 +185,7 @@ class MindSporeNetwork:
         """Choose the device. Raises InputError where MindSpore does not reach it."""
         resolved = resolve_device(str(device))
         if resolved != self._device:
-            self._device, self._embedding = resolved, None
+            self._device, self._embedding, self._errors = resolved, None, None
         return self
 
     def eval(self) -> Self:
@@ -152,14 +209,30 @@ class MindSporeNetwork:
 
         Raises NotApplicableError where a gradient of the parameters is wanted, rather than give none.
         """
-        import mindspore as ms
         import torch
 
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()):
             raise NotApplicableError(NOT_TRAINED)
-        parts = (ms.Tensor(part.cpu().numpy()) for part in (ids.int(), values, mask))
-        cell, genes = self._on_device()(*parts)
+        cell, genes = self._on_device()(*_in_mindspore(ids.int(), values, mask))
         return torch.from_numpy(cell), torch.from_numpy(genes)
+
+    def refuse_gradients(self) -> None:
+        """Raise NotApplicableError where gradients are switched on, rather than give a loss that has none."""
+        import torch
+
+        if torch.is_grad_enabled():
+            raise NotApplicableError(NOT_TRAINED)
+
+    def prediction_errors(self, *batch: Tensor) -> dict[str, Tensor]:
+        """The sums of `objective.masked_losses`, for `ids`, `values`, `mask`, `visible` and `counted` of the CPU."""
+        import torch
+
+        if self._errors is None:
+            from models.cellfm.mindspore_gradients import Errors
+
+            self._errors = Errors.to_be_called(self.in_mindspore())
+        sums = self._errors(*_in_mindspore(batch[0].int(), *batch[1:]))
+        return {name: torch.tensor(float(total)) for name, total in zip(("gene", "cell"), sums, strict=True)}
 
     def _on_device(self) -> mindspore_network.LayerwiseEmbedding:
         if self._embedding is None:
@@ -183,4 +256,10 @@ class MindSporeNetwork:
         state = self._weights.state_dict()
         for name, tensor in weights.items():
             state[name].copy_(tensor)
-        self._embedding = None
+        self._embedding = self._errors = None
+
+
+def _in_mindspore(*tensors: Tensor) -> list[Any]:
+    import mindspore as ms
+
+    return [ms.Tensor(tensor.cpu().numpy()) for tensor in tensors]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import mindspore as ms
 import numpy as np
@@ -55,17 +55,24 @@ def _sum(terms: tuple[Tensor, ...]) -> Tensor:
     return total
 
 
-class _Errors(nn.Cell):
-    """The sum of all errors of a batch."""
+class Errors(nn.Cell):
+    """(batch, dropout) -> sums of errors, by gene and by cell."""
 
     def __init__(self, network: CellFMNetwork):
         super().__init__(auto_prefix=False)
         self.network, self.errors = network, PredictionErrors(network)
 
+    @classmethod
+    def to_be_called(cls, network: CellFMNetwork) -> Self:
+        """For batches of any shape, without dropout."""
+        cell = cls(network)
+        cell.set_inputs(*(_any(kind, 2) for kind in BATCH))
+        return cell
+
     def construct(self, ids, values, mask, visible, counted, noise=None, lowest=None, scale=None):
         drop = None if noise is None else (noise, lowest, scale)
         cell, genes = self.network.encode(ids, values, mask, visible, True, drop)
-        return _sum(self.errors(cell, genes, ids, mask, counted, values))
+        return self.errors(cell, genes, ids, mask, counted, values)
 
 
 class Gradients(nn.Cell):
@@ -81,9 +88,13 @@ class Gradients(nn.Cell):
 
     def __init__(self, network: CellFMNetwork, parameters: Sequence[ms.Parameter]):
         super().__init__(auto_prefix=False)
-        self.value_and_grad = ms.value_and_grad(_Errors(network), None, ParameterTuple(parameters))
+        self.errors = Errors(network)
+        self.value_and_grad = ms.value_and_grad(self.sum, None, ParameterTuple(parameters))
         drop = (_any(ms.int32, 3), _any(ms.int32, 1), _any(ms.float32, 1)) if network.config.dropout else ()
         self.set_inputs(*(_any(kind, 2) for kind in BATCH), *drop)
+
+    def sum(self, *batch):
+        return _sum(self.errors(*batch))
 
     def construct(self, *batch):
         return self.value_and_grad(*batch)

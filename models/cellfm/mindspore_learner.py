@@ -82,7 +82,9 @@ class MindSporeLearner:
         genes = slice(ids.shape[1])
         arrays = [ids, np.asarray(part.values, np.float32), np.asarray(part.mask, bool)]
         arrays += [visible[rows, genes], counted[rows, genes]]
-        arrays += dropout_of(self.network.config, *ids.shape, (self.seed, self.ranks.rank, self._optimizer.steps, number))
+        arrays += dropout_of(
+            self.network.config, *ids.shape, (self.seed, self.ranks.rank, self._optimizer.steps, number)
+        )
         errors, gradients = self._gradients(*(ms.Tensor(np.ascontiguousarray(array)) for array in arrays))
         return float(errors), list(gradients)
 
@@ -101,7 +103,9 @@ class MindSporeLearner:
         """See `harness.learner.Learner.restore`."""
         optimizer = self._optimizer
         for i, parameter in enumerate(optimizer.parameters):
-            weights, first, second = (ms.Tensor(state[p][parameter.name].numpy()) for p in ("network", "first", "second"))
+            weights, first, second = (
+                ms.Tensor(state[p][parameter.name].numpy()) for p in ("network", "first", "second")
+            )
             parameter.set_data(weights)
             optimizer.first[i], optimizer.second[i] = first, second
         optimizer.steps = state["steps"]

@@ -33,9 +33,7 @@ class LowRank(nn.Cell):
     def __init__(self, base: nn.Dense, a: np.ndarray, b: np.ndarray):
         super().__init__()
         self.base = base
-        self.A, self.B = (
-            nn.Dense(w.shape[1], w.shape[0], weight_init=ms.Tensor(w), has_bias=False) for w in (a, b)
-        )
+        self.A, self.B = (nn.Dense(w.shape[1], w.shape[0], weight_init=ms.Tensor(w), has_bias=False) for w in (a, b))
 
     def construct(self, x):
         return self.base(x) + self.B(self.A(x))

@@ -235,10 +235,8 @@ class CellFMNetwork(nn.Cell):
         """All layers; `first` weighs the keys of the first half of them, `second` those of the rest."""
         for index, layer in enumerate(self.encoder):
             keys = first if index < self.half else second
-            if drop is None:
-                x = layer(x, keys)
-            else:
-                x = layer(x, keys, drop[0][index], drop[1][index], drop[2][index])
+            given = () if drop is None else (drop[0][index], drop[1][index], drop[2][index])
+            x = layer(x, keys, *given)
         return x[:, 0], x[:, 1:]
 
     def _cls_and(self, mask):
@@ -340,16 +338,3 @@ class LayerwiseEmbedding:
             x = self._layer(x, keys)
         x = x.asnumpy()
         return x[:, 0], x[:, 1:]
-
-
-class Predictions(nn.Cell):
-    """(ids, values, mask, visible) -> cell, genes, and the values predicted from each."""
-
-    def __init__(self, network: CellFMNetwork, pad_zero: bool = True):
-        super().__init__(auto_prefix=False)
-        self.network, self.pad_zero = network, pad_zero
-
-    def construct(self, ids, values, mask, visible):
-        cell, genes = self.network.encode(ids, values, mask, visible, self.pad_zero)
-        by_gene, by_cell = self.network.decode(cell, genes, ids)
-        return cell, genes, by_gene, by_cell

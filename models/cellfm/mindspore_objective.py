@@ -8,6 +8,19 @@ from mindspore import nn, ops
 from models.cellfm.mindspore_network import CellFMNetwork
 
 
+class Predictions(nn.Cell):
+    """(ids, values, mask, visible) -> cell, genes, and the values predicted from each."""
+
+    def __init__(self, network: CellFMNetwork, pad_zero: bool = True):
+        super().__init__(auto_prefix=False)
+        self.network, self.pad_zero = network, pad_zero
+
+    def construct(self, ids, values, mask, visible):
+        cell, genes = self.network.encode(ids, values, mask, visible, self.pad_zero)
+        by_gene, by_cell = self.network.decode(cell, genes, ids)
+        return cell, genes, by_gene, by_cell
+
+
 class PredictionErrors(nn.Cell):
     """Sums of errors over the counted genes, from encoded cells: `objective.prediction_losses` without the counts.
 

@@ -49,6 +49,17 @@ class Sum(nn.Cell):
         return one + other
 
 
+class SumOverProcesses(nn.Cell):
+    """Of a tensor, in MindSpore's world group."""
+
+    def __init__(self):
+        super().__init__()
+        self.all_reduce = ops.AllReduce()
+
+    def construct(self, tensor, _):
+        return self.all_reduce(tensor)
+
+
 class _Scaled(nn.Cell):
     """(gradient, its factor) -> the gradient to use, summed over processes, and its sum of squares."""
 

@@ -12,13 +12,19 @@ from reports.wording import arrow, head_title, metric_card, metric_title, score
 MOST_UNITS = 40
 
 
-def unit_heat_maps(section: Section, order: list[Entry], first_head: str) -> list[Figure]:
-    """Models x units (classes, perturbations, drugs) for each per-unit metric and head."""
+def unit_heat_maps(section: Section, order: list[Entry], headline: list[Column]) -> list[Figure]:
+    """Models x units (classes, perturbations, drugs): the parts of headline numbers; all, where these have none.
+
+    The parts of `macro_f1` are `f1` or `macro_f1` of each unit; those of the first number's head come first.
+    """
+    first_head = headline[0].head if headline else ""
     kinds: dict[tuple[str, str, str], None] = {}
     for entry in order:
         for row in (row for run in entry.runs for row in run.metrics):
             if row.scope != "overall":
                 kinds.setdefault((row.name, row.scope, row.head))
+    parts = {(name, c.head) for c in headline for name in (c.metric, c.metric.removeprefix("macro_"))}
+    kinds = {kind: None for kind in kinds if (kind[0], kind[2]) in parts} or kinds
     own = {entry: own_head(section, entry) for entry in order}
     figures = []
     for metric, scope, head in sorted(kinds, key=lambda kind: (kind[:2], kind[2] != first_head)):

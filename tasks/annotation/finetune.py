@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def finetuned_scores(
     subject: Subject, data: CellData, split: Split, labels: np.ndarray, result: TaskResult
 ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-    """Head, test cells that the model can read (n,), cell types (k,), and logits (n, k).
+    """Head, test cells that the model can read (n,), cell types (k,), and their probabilities (n, k).
 
     Labels of test cells are not looked at. The curve of the training goes into `result.tables`, what a reader must
     know of it into `result.notes`; of several folds each has its own.
@@ -28,6 +28,7 @@ def finetuned_scores(
         One cell type only to learn, or no test cell that can be read.
     """
     import pandas as pd
+    from scipy.special import softmax
 
     from harness.classification import Classification
 
@@ -54,4 +55,4 @@ def finetuned_scores(
     curve = pd.DataFrame(tuned.curve).assign(fold=split.name)
     earlier = result.tables.get("finetuning")
     result.tables["finetuning"] = curve if earlier is None else pd.concat([earlier, curve])
-    return tuned.head_name, test, types, outputs[test]
+    return tuned.head_name, test, types, softmax(outputs[test].astype(np.float64), axis=1)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from harness.task import Split, TaskResult
 
 
+#: The head of what reads expression and needs none.
+NO_HEAD = "none"
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What one head says of the test cells that can be read.
@@ -26,7 +30,7 @@ class Prediction:
     Parameters
     ----------
     head
-        What predicted: a head, or the baseline itself.
+        What read the vectors; `none` for a baseline that reads expression.
     rows
         int (n,), the test cells.
     labels
@@ -76,11 +80,11 @@ def predict(
 
 
 def _by_baseline(subject: Subject, data: CellData, split: Split, labels: np.ndarray, seed: int) -> Prediction:
-    model, name = subject.model, subject.spec.name
+    model = subject.model
     if not hasattr(model, "predict_scores"):
-        return Prediction(name, split.test, model.predict(data, split, labels, seed))
+        return Prediction(NO_HEAD, split.test, model.predict(data, split, labels, seed))
     classes, scores = model.predict_scores(data, split, labels, seed)
-    return Prediction(name, split.test, classes[scores.argmax(axis=1)], classes, scores)
+    return Prediction(NO_HEAD, split.test, classes[scores.argmax(axis=1)], classes, scores)
 
 
 def _by_heads(

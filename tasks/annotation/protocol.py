@@ -17,11 +17,12 @@ from harness.tuning import HEADS as TUNED_HEADS
 from harness.tuning import SETTINGS
 from tasks.annotation.heads import HEADS
 from tasks.annotation.ontology import OntologyScores
-from tasks.annotation.predictions import Prediction, predict
+from tasks.annotation.predictions import NO_HEAD, Prediction, predict
 from tasks.annotation.rejection import choose_held_out, max_probability, rejection_rows, without_types
 from tasks.annotation.scores import confusion_table, focus_rows, over_folds, prediction_rows, prediction_table
-from tasks.annotation.splits import GROUPS, by_column, leave_out, stratified
+from tasks.annotation.splits import GROUPS, by_column, leave_out, n_groups, stratified
 from tasks.labels import umap_table
+from tasks.roughness import rogi_rows
 
 if TYPE_CHECKING:
     from harness.data import CellData
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: What can be annotated: a role of the data set.
 TARGETS = ("cell_type", "label")
+#: Splits that leave no group out, or find out by themselves.
+WITHOUT_GROUPS = ("auto", "stratified", "given")
 
 
 @register_task("annotation")
@@ -45,7 +48,7 @@ class Annotation(Task):
         Of `tasks.annotation.heads.HEADS`, for `setting=frozen`.
     split
         `stratified`; `batch`, `donor`, `condition` or `label`: each of them is left out in turn; `given`: the column
-        `dataset.split` says.
+        `dataset.split` says; `auto`: by donor, or else by batch, or else stratified, as the data allow.
     folds
         Some of the groups that are left out; all by default.
     test_size
@@ -70,6 +73,7 @@ class Annotation(Task):
     version = "2"
     headline = (
         *(("macro_f1", head) for head in dict.fromkeys((*HEADS, *TUNED_HEADS))),
+        ("macro_f1", NO_HEAD),
         ("accuracy", "logreg"),
         ("macro_auprc", "logreg"),
     )
@@ -108,9 +112,9 @@ class Annotation(Task):
         unknown = [head for head in heads if head not in HEADS]
         if unknown or not heads:
             raise InputError(f"task.heads={heads}: expected some of {', '.join(HEADS)}")
-        if split not in ("stratified", "given", *GROUPS):
-            raise InputError(f"task.split={split}: expected stratified, given, {', '.join(GROUPS)}")
-        if folds is not None and split not in GROUPS:
+        if split not in (*WITHOUT_GROUPS, *GROUPS):
+            raise InputError(f"task.split={split}: expected {', '.join((*WITHOUT_GROUPS, *GROUPS))}")
+        if folds is not None and split in ("stratified", "given"):
             raise InputError(f"task.folds={folds}: only task.split={', '.join(GROUPS)} have folds")
         if not 0 < test_size < 1:
             raise InputError(f"task.test_size={test_size}: expected a share between 0 and 1")
@@ -126,17 +130,19 @@ class Annotation(Task):
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """The annotated column, and that of the split."""
-        split = self.config["split"]
-        return (self.config["target"], *([] if split == "stratified" else ["split" if split == "given" else split]))
+        role = {"stratified": (), "auto": (), "given": ("split",)}.get(self.config["split"], (self.config["split"],))
+        return (self.config["target"], *role)
 
     def split(self, data: CellData, seed: int) -> Split:
         """The split of the protocol; only the stratified one depends on the seed."""
         labels, config = data.labels(self.config["target"]), self.config
-        least = config["min_train_cells"]
-        if config["split"] == "given":
+        least, how = config["min_train_cells"], config["split"]
+        if how == "auto":
+            how = next((role for role in ("donor", "batch") if n_groups(data, role) > 1), "stratified")
+        if how == "given":
             return by_column(data, labels, min_train_cells=least)
-        if config["split"] in GROUPS:
-            return leave_out(data, labels, config["split"], min_train_cells=least, only=config["folds"])
+        if how in GROUPS:
+            return leave_out(data, labels, how, min_train_cells=least, only=config["folds"])
         return stratified(data, labels, seed, test_size=config["test_size"], min_train_cells=least)
 
     def run(self, subject: Subject, data: CellData, split: Split, seed: int) -> TaskResult:
@@ -162,6 +168,10 @@ class Annotation(Task):
         vectors = None if subject.tuning is not None or subject.spec.kind == "predictor" else subject.cells()
         if vectors is not None:
             result.tables["umap"] = umap_table(subject, data)
+            known = ~np.isnan(vectors).any(axis=1) & (labels != "")
+            rough, notes = rogi_rows(vectors[known], labels[known], seed)
+            result.metrics += rough
+            result.notes |= notes
         self.ontology.add(data, labels, pooled, vectors, seed, result)
         return result
 
@@ -177,6 +187,9 @@ class Annotation(Task):
         """Train again without some types, in the first fold, and ask for which cells the head is unsure."""
         if subject.tuning is not None:
             result.notes["rejection"] = "not applicable: a second fine-tuning for it is not made"
+            return
+        if subject.spec.kind == "predictor" and not hasattr(subject.model, "predict_scores"):
+            result.notes["rejection"] = f"not applicable: {subject.spec.title} gives no confidence"
             return
         fold = split.each()[0]
         try:
@@ -198,6 +211,7 @@ class Annotation(Task):
     def metric_names(self) -> tuple[str, ...]:
         """Names of the metrics given."""
         names = ["accuracy", "macro_f1", "f1", "macro_auprc", "auroc", "auprc", "class_accuracy"]
+        names += ["assigned_share", "accuracy_assigned", "rogi", "rogi_xd", "rogi_published"]
         names += ["focus_accuracy", "focus_macro_f1"] if self.config["focus"] else []
         names += ["rejection_auroc"] if self.config["reject"] else []
         return (*names, *self.ontology.metric_names)

@@ -8,7 +8,7 @@ Some types are taken out of the training cells, and the test cells are ranked by
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,8 +16,6 @@ from harness.errors import InputError
 from harness.metrics import row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from harness.results import MetricRow
     from harness.task import Split
 
@@ -58,59 +56,6 @@ def without_types(split: Split, labels: np.ndarray, held_out: list[str]) -> Spli
     excluded = {**split.excluded, "training cells of held-out types": int((~keep).sum())}
     folds = tuple(without_types(fold, labels, held_out) for fold in split.folds)
     return replace(split, train=split.train[keep], excluded=excluded, folds=folds)
-
-
-class Scored(Protocol):
-    """What one head says of some test cells, as `tasks.annotation.predictions.Prediction` does."""
-
-    head: str
-    rows: np.ndarray
-    scores: np.ndarray | None
-
-
-def rejection(
-    predict: Callable[[Split], Iterable[Scored]], split: Split, labels: np.ndarray, held_out: list[str]
-) -> tuple[list[MetricRow], dict[str, object]]:
-    """Train without some types, and rank the test cells of all folds by confidence.
-
-    Parameters
-    ----------
-    predict
-        Trains on a fold and scores its test cells, one item per head.
-    labels
-        Cell types of all cells (n,).
-    held_out
-        Of `choose_held_out`.
-
-    Returns
-    -------
-    rows
-        `rejection_rows` of each head that scores classes.
-    notes
-        Which types were held out, and what could not be asked.
-    """
-    notes: dict[str, object] = {"cell types held out for rejection": ", ".join(held_out)}
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    silent: set[str] = set()
-    small = []
-    for fold in without_types(split, labels, held_out).each():
-        if len(set(labels[fold.train])) < 2:
-            small.append(fold.name)
-            continue
-        for one in predict(fold):
-            if one.scores is None:
-                silent.add(one.head)
-            else:
-                found.setdefault(one.head, []).append((labels[one.rows], max_probability(one.scores)))
-    if small:
-        notes["folds too small for rejection"] = ", ".join(small)
-    if silent:
-        notes["no confidence, so no rejection"] = ", ".join(sorted(silent))
-    rows = []
-    for head, parts in found.items():
-        true, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
-        rows += rejection_rows(true, confidence, held_out, head)
-    return rows, notes
 
 
 def max_probability(scores: np.ndarray) -> np.ndarray:

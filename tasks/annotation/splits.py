@@ -26,6 +26,11 @@ GROUPS = ("batch", "donor", "condition", "label")
 TRAIN, TEST = ("train", "training", "reference"), ("test", "query")
 
 
+def n_groups(data: CellData, role: str) -> int:
+    """Groups of a role; 0 where no column is named for it."""
+    return len(set(data.labels(role).tolist()) - {""}) if data.has(role) else 0
+
+
 def stratified(data: CellData, labels: np.ndarray, seed: int, *, test_size: float, min_train_cells: int) -> Split:
     """A random share of every type tests.
 

@@ -4,12 +4,10 @@ from tasks.ontology.graph import Ontology, read_ontology
 from tasks.ontology.lcad import lcad_rows
 from tasks.ontology.mapping import TermMapping, column_table, map_labels, read_mapping
 from tasks.ontology.onto_rwr import onto_rwr_rows
-from tasks.ontology.source import cell_type_terms
 
 __all__ = [
     "Ontology",
     "TermMapping",
-    "cell_type_terms",
     "column_table",
     "lcad_rows",
     "map_labels",

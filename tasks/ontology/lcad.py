@@ -108,13 +108,14 @@ def lcad_rows(
     unassigned = ~np.isin(predicted, [*mapping.terms, *mapping.unmapped])
     known = (truth != "") & ((guess != "") | unassigned)
     notes: dict[str, object] = dict(mapping.notes)
+    of = "" if head == "none" else f" ({head})"
     if not (known & ~unassigned).any():
         return [], {**notes, "LCAD": "not applicable: no cell has a true and a predicted type with an ontology term"}
     if not known.all():
-        notes[f"cells left out of LCAD ({head})"] = int((~known).sum())
+        notes[f"cells left out of LCAD{of}"] = int((~known).sum())
     true, truth, guess, unassigned = np.asarray(true)[known], truth[known], guess[known], unassigned[known]
     if unassigned.any():
-        notes[f"unassigned cells, wrong but without LCAD ({head})"] = int(unassigned.sum())
+        notes[f"unassigned cells, wrong but without LCAD{of}"] = int(unassigned.sum())
     wrong = (truth != guess) & ~unassigned
     distance, published = np.zeros(len(truth)), np.zeros(len(truth))
     if wrong.any():
@@ -122,7 +123,7 @@ def lcad_rows(
         published[wrong] = lcad_published(ontology, truth[wrong], guess[wrong])
     apart = int(np.isnan(distance).sum())
     if apart:
-        notes[f"mistakes without a common ancestor ({head})"] = apart
+        notes[f"mistakes without a common ancestor{of}"] = apart
     n, n_wrong = len(truth), int(wrong.sum())
     rows = [
         row("lcad", _mean(distance[wrong]), head=head, n=n_wrong),

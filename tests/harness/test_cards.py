@@ -66,7 +66,7 @@ def test_cards_say_where_what_they_bring_is_read(card):
     names = [file.file for file in card.files]
     assert len(names) == len(set(names))
     given = {path for file in card.files for path in (file.gives or (file.file,))}
-    if card.kind == "dataset" and (card.facts["path"] or "").startswith(DATA_SCHEME):
+    if card.files and card.kind == "dataset" and (card.facts["path"] or "").startswith(DATA_SCHEME):
         folder, _, inside = card.facts["path"].removeprefix(DATA_SCHEME).partition("/")
         assert folder == card.folder and inside in given
     if card.kind == "model":

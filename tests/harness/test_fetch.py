@@ -348,3 +348,25 @@ def test_the_command_without_network_is_one_line(bench, tmp_path, monkeypatch):
     code, out, err = bench("fetch", "model", "cellfm-80m")
     assert code == 2 and "--accept-licence" in err and "CC BY-NC-ND" in out + err
     assert not (tmp_path / "ROOT").exists()
+
+
+def test_fetched_weights_are_found_by_a_run(bench, tmp_path, monkeypatch, server):
+    """From the server to an embedding: fetch places a release where checkpoints= looks."""
+    release = ROOT / "tests" / "golden" / "scgpt" / "checkpoint"
+    server.files.update({path.name: path.read_bytes() for path in release.iterdir()})
+    files = tuple(
+        RemoteFile(file=f"whole-human/{name}", sources=(f"{server.url}/drop/{name}",)) for name in server.files
+    )[1:]
+    whole = Card("model", "whole-human", "scgpt", "scgpt", files, "MIT", None, {"default": True})
+    monkeypatch.setattr("harness.cards.model_cards", lambda: {"scgpt": {"whole-human": whole}})
+    monkeypatch.setenv("CELLFM_BENCH_CHECKPOINTS", str(tmp_path / "ROOT"))
+    code, out, _ = bench("fetch", "model", "scgpt")
+    assert code == 0 and "run it: cellfm-bench run model=scgpt" in out
+    cells = ROOT / "tests" / "golden" / "scgpt" / "cells.h5ad"
+    for _ in range(2):  # fetching again changes nothing, and asks for nothing
+        code, _, err = bench(
+            *("embed", "model=scgpt", f"dataset.path={cells}", f"out={tmp_path / 'out.npz'}"), f"cache={tmp_path}/cache"
+        )
+        assert code == 0, err
+        asked = len(server.requests)
+        assert bench("fetch", "model", "scgpt")[0] == 0 and len(server.requests) == asked

@@ -55,6 +55,26 @@ def test_a_split_of_one_side_leaks_nothing():
     assert (found.notes, found.flags) == ({}, [])
 
 
+def test_every_fold_is_counted_by_itself():
+    """Each cell is trained on in some fold and tested in another: that alone is no leak."""
+    cells = make_cells()
+    cells.obs["who"] = [f"donor {i // 20}" for i in range(60)]
+    data = data_of(cells, donor="who")
+    rows = np.arange(60)
+    folds = tuple(Split(f"{k}", rows[rows // 20 != k], rows[rows // 20 == k]) for k in range(3))
+    found = leakage(data, Split("leave-donor-out", rows, rows, folds=folds))
+    assert (found.flags, found.notes["donors on both sides of the split"]) == ([], "0 of 3")
+    assert found.notes["test cells identical to a training cell"] == 0
+    twice = anndata.concat([cells, cells[:2]])
+    twice.obs["who"] = [*cells.obs["who"], "donor 2", "donor 2"]
+    rows = np.arange(62)
+    where = np.array([0] * 20 + [1] * 20 + [2] * 22)
+    folds = tuple(Split(f"{k}", rows[where != k], rows[where == k]) for k in range(3))
+    found = leakage(data_of(twice, donor="who"), Split("leave-donor-out", rows, rows, folds=folds))
+    assert found.flags == ["identical-cells"]
+    assert found.notes["test cells identical to a training cell"] == 4  # two in fold 0, their twins in fold 2
+
+
 def test_records_carry_it(bench, tmp_path):
     cells = make_cells(n_cells=40)
     twice = anndata.concat([cells, cells])

@@ -120,7 +120,7 @@ def test_outputs_and_losses(recorded):
     network = in_mindspore(recorded.network)
     batch = batch_of(recorded)
     real = recorded.mask.numpy() if recorded.pad_zero else np.ones(recorded.ids.shape, bool)
-    cell, *rest = mindspore_network.Predictions(network, recorded.pad_zero)(*batch[:4])
+    cell, *rest = mindspore_objective.Predictions(network, recorded.pad_zero)(*batch[:4])
     assert_allclose(cell.asnumpy(), case[f"{shared}/cell_emb"], **CELL)
     for found, key in zip(rest, ("gene_ctx", "gw_pred", "cw_pred"), strict=True):
         assert_allclose(found.asnumpy()[real], case[f"{shared}/{key}"][real], **TOKEN)
@@ -181,7 +181,7 @@ def test_random_batches(config):
     assert_allclose(found[1].asnumpy()[mask], genes[mask], atol=1e-4)
     cell, genes = network.encode(ids, values, mask, visible)
     expected = cell, genes, *network.decode(cell, genes, ids)
-    found = mindspore_network.Predictions(ours)(*batch)
+    found = mindspore_objective.Predictions(ours)(*batch)
     assert_allclose(found[0].asnumpy(), expected[0], atol=1e-4)
     for mine, theirs in zip(found[1:], expected[1:], strict=True):
         assert_allclose(mine.asnumpy()[mask], theirs[mask], atol=2e-4)

@@ -94,7 +94,7 @@ def full_store(directory: Path, seeds: tuple[int, ...] = (0, 1, 2), models: tupl
             store.put(_integration(store, model, about, quality, 10 * i + seed))
     for seed in seeds:
         about = {"track": "baseline", "label": "svm", "seed": seed}
-        store.put(record("svm", metrics=_annotated(0.83, ("svm",), 900 + seed), cost=_cost(None, 0.4), **about))
+        store.put(record("svm", metrics=_annotated(0.83, ("none",), 900 + seed), cost=_cost(None, 0.4), **about))
         why = "svm is a baseline of the annotation task and has no embedding to score"
         store.put(record("svm", task="integration", status="not-applicable", error=why, **about))
     if models is MODELS:

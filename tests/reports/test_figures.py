@@ -12,6 +12,7 @@ from harness.metrics import row
 from harness.results import ResultStore
 from reports.artifacts import Tables
 from reports.collect import sections
+from reports.entries import Column
 from reports.figures.confusion import confusion_map
 from reports.figures.dots import dot_plots
 from reports.figures.figure import short_names
@@ -32,7 +33,7 @@ def test_every_seed_is_a_mark_and_every_figure_is_well_formed(board: Board) -> N
     each = next(r for r in map(rank, sections(board.store.records())) if r.section.task == "annotation")
     order = figure_order(each)
     figures = dot_plots(each.section, each.headline, order) + speed_plot(order, each.headline[0])
-    figures += unit_heat_maps(each.section, order, "knn")
+    figures += unit_heat_maps(each.section, order, each.headline)
     for figure in figures:
         ElementTree.fromstring(figure.svg)
         assert EVIL not in figure.svg
@@ -53,11 +54,22 @@ def test_task_baseline_is_drawn_with_every_head(board: Board) -> None:
 def test_many_units_are_cut_and_said_so() -> None:
     units = [row("f1", 0.5, head="knn", scope="per-class", key=f"type {i}", n=i + 1) for i in range(60)]
     (section,) = sections([record(metrics=units)])
-    (figure,) = unit_heat_maps(section, section.entries, "knn")
+    (figure,) = unit_heat_maps(section, section.entries, [])
     assert f"The {MOST_UNITS} largest of 60" in figure.caption
     assert figure.wide
     assert "type 59" in figure.svg
     assert ">type 3<" not in figure.svg
+
+
+def test_units_of_other_numbers_than_the_headline_are_left_to_the_records() -> None:
+    units = [
+        row(name, 0.5, head=head, scope="per-class", key=f"type {i}")
+        for i in range(3)
+        for name, head in (("f1", "knn"), ("f1", "mlp"), ("auroc", "knn"))
+    ]
+    (section,) = sections([record(metrics=[row("macro_f1", 0.5, head="knn"), *units])])
+    found = unit_heat_maps(section, section.entries, [Column("macro_f1", "knn", "1")])
+    assert [figure.title for figure in found] == ["F1 per class · kNN"]
 
 
 def test_confusion_is_of_the_asked_head(store: ResultStore) -> None:

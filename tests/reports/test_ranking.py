@@ -15,6 +15,7 @@ from reports.collect import sections
 from reports.ranking import headline, own_head, task
 from tests.reports.conftest import Board
 from tests.reports.fake_store import record
+from tests.reports.page import parse
 
 COLUMNS = (
     "track,task,dataset,setting,head,readout,split,model,variant,metric,metric_version,mean,ci_low,ci_high,"
@@ -169,6 +170,29 @@ def test_headline_without_head_takes_every_head_and_own_heads_are_kept() -> None
     about.headline = (("macro_f1", "knn"), ("accuracy", "knn"))
     assert [c.head for c in headline(section, about)] == ["knn", "svm", "knn"]
     assert [own_head(section, entry) for entry in section.entries] == [None, "svm"]
+
+
+@pytest.mark.parametrize("heads", [("knn", "mlp"), ("knn",)])
+def test_a_predictor_without_head_stands_beside_every_head(heads: tuple[str, ...], tmp_path: Path) -> None:
+    """Scores of the vectors themselves, which have no head either, do not hide it."""
+    vectors = [row("silhouette_label", 0.5)]
+    runs = [
+        record("pca", metrics=[*(r for head in heads for r in f1(0.5, head)), *vectors]),
+        record("cellfm", track="scratch", metrics=[*(r for head in heads for r in f1(0.4, head)), *vectors]),
+        record("svm", metrics=f1(0.7, "none")),
+    ]
+    (section,) = sections(runs)
+    assert {e.label: own_head(section, e) for e in section.entries} == {"cellfm": None, "pca": None, "svm": "none"}
+    lines(runs, tmp_path)
+    page = parse((tmp_path / "leaderboard.html").read_text())
+    assert "minus the best baseline, svm (no head, 0.700)" in page.find("p", class_="verdict")[0].text
+    heads_of_columns = [" ".join(th.text.split()) for th in page.find("th", class_="metric")]
+    assert "Macro F1 ↑no head" in heads_of_columns
+
+
+def test_one_number_without_heads_is_nobodys_own() -> None:
+    (section,) = sections([record(m, task="integration", metrics=[row("avg_bio", 0.5)]) for m in ("pca", "hvg")])
+    assert [own_head(section, entry) for entry in section.entries] == [None, None]
 
 
 def test_known_task_brings_its_headline() -> None:

@@ -5,10 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from harness.data import CellData
 from harness.errors import InputError
-from tasks.ontology import Ontology, cell_type_terms, column_table, map_labels, read_mapping, read_ontology
-from tests.conftest import make_cells
+from tasks.ontology import Ontology, column_table, map_labels, read_mapping, read_ontology
 
 OBO = """format-version: 1.2
 
@@ -104,22 +102,3 @@ def test_mapping_tables(tmp_path):
     assert column_table(np.array(["B", "B", "T"]), np.array(["CL:1", "CL:1", ""])) == {"B": "CL:1"}
     with pytest.raises(InputError, match="one identifier is expected"):
         column_table(np.array(["B", "B"]), np.array(["CL:1", "CL:2"]))
-
-
-def test_terms_come_from_a_table_a_column_or_the_labels(tmp_path):
-    cells = make_cells(30)
-    cells.obs["cl"] = cells.obs["cell_type"].map({"type 0": "CL:2", "type 1": "CL:20"})
-    (tmp_path / "a.obo").write_text(OBO)
-    (tmp_path / "map.tsv").write_text("cell_type\tcl_id\ntype 0\tCL:1\n")
-    bare = CellData(cells, columns={"cell_type": "cell_type"}, name="made")
-    labels = bare.labels("cell_type")
-    with pytest.raises(InputError, match=r"dataset\.cell_ontology=COLUMN"):
-        cell_type_terms(bare, labels, tmp_path / "a.obo")
-    named = CellData(cells, columns={"cell_type": "cell_type", "cell_ontology": "cl"}, name="made")
-    _, mapping = cell_type_terms(named, labels, tmp_path / "a.obo")
-    assert mapping.terms == {"type 0": "CL:2", "type 1": "CL:2"} and mapping.unmapped == {"type 2": "no id given"}
-    _, mapping = cell_type_terms(named, labels, tmp_path / "a.obo", tmp_path / "map.tsv")
-    assert mapping.terms == {"type 0": "CL:1"}
-    ids = CellData(cells, columns={"cell_type": "cl"}, name="made")
-    _, mapping = cell_type_terms(ids, ids.labels("cell_type"), tmp_path / "a.obo")
-    assert mapping.terms == {"CL:2": "CL:2", "CL:20": "CL:2"}

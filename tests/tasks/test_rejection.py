@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from tasks.annotation.rejection import (
     max_probability,
     max_softmax,
     negative_energy,
-    rejection,
     rejection_rows,
     without_types,
 )
@@ -61,29 +59,6 @@ def test_training_cells_of_held_out_types_go_and_test_cells_stay():
     folds = Split("leave-donor-out", np.arange(200), np.arange(200), {}, (SPLIT, SPLIT))
     for fold in without_types(folds, LABELS, ["t1", "t2"]).each():
         assert (fold.train == part.train).all() and (fold.test == part.test).all()
-
-
-def test_rejection_over_folds_pools_the_test_cells():
-    rows = np.arange(140)
-    halves = [Split("d1", rows, np.arange(140, 170)), Split("d2", rows, np.arange(170, 200))]
-    small = Split("d3", np.flatnonzero(np.isin(LABELS, ["t1", "t3"])), np.arange(5))
-    split = Split("leave-donor-out", np.arange(200), np.arange(200), {}, (*halves, small))
-    asked = []
-
-    def predict(fold):
-        asked.append(fold.name)
-        assert "t1" not in LABELS[fold.train]
-        sure = np.where(LABELS[fold.test] == "t1", 0.6, 0.9)
-        yield SimpleNamespace(head="knn", rows=fold.test, scores=np.column_stack([sure, 1 - sure]))
-        yield SimpleNamespace(head="scmap", rows=fold.test, scores=None)
-
-    found, notes = rejection(predict, split, LABELS, ["t1"])
-    assert asked == ["d1", "d2"] and [(r.key, r.value, r.n) for r in found] == [("", 1.0, 60), ("t1", 1.0, 6)]
-    assert notes == {
-        "cell types held out for rejection": "t1",
-        "folds too small for rejection": "d3",
-        "no confidence, so no rejection": "scmap",
-    }
 
 
 def test_auroc_by_hand():
