@@ -94,7 +94,7 @@ def _hub(rest: str) -> list[Address]:
     endpoint = os.environ.get("HF_ENDPOINT") or None
     url = hf_hub_url(repository, path, revision=revision, endpoint=endpoint)
     try:
-        said = get_hf_file_metadata(url, endpoint=endpoint)
+        said = get_hf_file_metadata(url)
     except Exception as error:
         raise _unreachable(url, error) from error
     # A file under LFS has its sha256 for an ETag; a small one has its git hash, which is of no use here.

@@ -39,12 +39,16 @@ class Portion:
         Tokens of cells that the model can read.
     weight
         0 where this process has no cell of the batch, and these are another's.
+    gene_tokens
+        Expressed genes of all cells of the batch, in all processes: what the corpus holds, and not what a tokenizer
+        makes of it, so that one budget is the same cells and the same number for every architecture.
     """
 
     epoch: int
     number: int
     batch: TokenBatch
     weight: float
+    gene_tokens: int
 
 
 class Corpus:
@@ -147,10 +151,11 @@ class Corpus:
                     if number <= skip:
                         found = True
                         continue
-                    portion = _portion(model, counts[cells], matches[part], seed + epoch, ranks)
+                    chosen = counts[cells]
+                    portion = _portion(model, chosen, matches[part], seed + epoch, ranks)
                     if portion is not None:
                         found = True
-                        yield Portion(epoch, number, *portion)
+                        yield Portion(epoch, number, *portion, chosen.nnz)
             if not found:
                 raise InputError(f"no cell of {self.name} has a gene of {model.spec.name}'s vocabulary")
             epoch, skip = epoch + 1, 0

@@ -83,9 +83,13 @@ def read_hdf5(path: Path) -> Any:
             )
         # Kept open: the matrices read from it when rows are asked for.
         file = h5py.File(path)
-        if not all("encoding-type" in file[name].attrs for name in ("obs", "var", *({"X"} & set(groups)))):
-            return anndata.read_h5ad(path, backed="r")  # written before anndata 0.7
-        return _on_disk(file)
+        if all("encoding-type" in file[name].attrs for name in ("obs", "var", *({"X"} & set(groups)))):
+            try:
+                return _on_disk(file)
+            except Exception:
+                file.close()
+        # Written before anndata 0.7, or not by anndata: it knows older forms, and says best what is wrong.
+        return anndata.read_h5ad(path, backed="r")
     except InputError:
         raise
     except Exception as error:

@@ -171,9 +171,11 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     source.build = fresh
     if config.track == "scratch":
         source.corpus_cells = corpus.cell_hashes
+        from harness.training import VERSION
+
         budget = {key: config.corpus[key] for key in ("tokens", "batch_cells")}
         recipe = Recipe.of(config.training)
-        identity["training"] = {**budget, **recipe.model_dump()}
+        identity["training"] = {"loop": VERSION, **budget, **recipe.model_dump()}
         source.corpus |= budget
         folder = cache.folder("pretrained", identity)
         source.build = lambda: pretrained(fresh, folder, cls, corpus, {**budget, "recipe": recipe}, config, common)

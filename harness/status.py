@@ -39,8 +39,9 @@ def headline(record: RunRecord) -> str:
 def print_record(record: RunRecord, prefix: str = "") -> None:
     """One line for a finished run."""
     seconds = f"  [{record.cost.task_s:.1f} s]" if record.cost.task_s is not None else ""
+    setting = "" if record.setting == "frozen" else f" · {record.setting}"
     print(
-        f"{prefix}{record.label or record.model} · {record.task} · {record.dataset} · seed {record.seed}   "
+        f"{prefix}{record.label or record.model}{setting} · {record.task} · {record.dataset} · seed {record.seed}   "
         f"{headline(record)}{seconds}",
         flush=True,
     )

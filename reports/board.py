@@ -69,7 +69,7 @@ def write_report(results_dir: str | Path, out: str | Path, figures: str | Path |
     from reports.scaled_csv import to_csv as scaled_table
     from reports.verdicts_csv import to_csv as verdict_table
 
-    ranked = [rank(section) for section in sections(records)]
+    ranked = sorted((rank(section) for section in sections(records)), key=lambda each: bool(each.planted))
     for each in ranked:
         judge(each)
     published = any(record.track == "published" and record.status == "ok" for record in records)
@@ -108,7 +108,7 @@ def _summary(ranked: Ranked) -> list[dict[str, str]]:
             rows.append(
                 {
                     "task": ranked.section.task,
-                    "dataset": ranked.section.dataset,
+                    "dataset": ranked.section.dataset + (" (planted)" if ranked.planted else ""),
                     "board": board.track,
                     "rank": str(board.rank(entry, first) or NOTHING),
                     "model": entry.label,

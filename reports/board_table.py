@@ -17,6 +17,7 @@ from reports.wording import (
     head_title,
     metric_card,
     metric_title,
+    own_head_title,
     percent,
     plural,
     quantity,
@@ -155,7 +156,7 @@ def board_table(section: Section, board: Board, headline: list[Column]) -> Board
     for column in headline:
         higher = _direction(board.entries, column)
         alone = column.head == "none" and any(c.metric == column.metric and c.head != "none" for c in headline)
-        sub = "no head" if alone else head_title(column.head)
+        sub = own_head_title(column.head) if alone else head_title(column.head)
         if versions[column.metric, column.head] > 1:
             sub = " ".join(filter(None, (sub, f"version {column.version}")))
         heads.append(
@@ -164,7 +165,8 @@ def board_table(section: Section, board: Board, headline: list[Column]) -> Board
                 sub,
                 "desc" if higher else "asc",
                 column.head,
-                f"{column_title(column)}: {'higher' if higher else 'lower'} is better; version {column.version}",
+                f"{' · '.join(filter(None, (metric_title(column.metric), sub)))}: "
+                f"{'higher' if higher else 'lower'} is better; version {column.version}",
                 few=not few and column in board.families and board.families[column].few.startswith("too few"),
             )
         )

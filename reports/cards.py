@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from reports.entries import Entry
+from reports.entries import Entry, Section
 from reports.wording import BASELINE, CONTROL
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,36 @@ def _data_card(entry: Entry) -> dict[str, list[str]]:
     card = compose_group("dataset", name) if name in options("dataset") else {}
     found = {key: said.get(key) or card.get(key) or [] for key in ("collections", "not_in")}
     return {key: [value] if isinstance(value, str) else list(value) for key, value in found.items()}
+
+
+def planted(section: Section) -> str:
+    """What was planted in the cells of a data set, in words; nothing for cells as nature made them.
+
+    Known from its card (`kind: semi-synthetic`), or from the `plant` of its records, which a user's own file may have.
+    """
+    facts = _dataset_facts(section.dataset)
+    about = facts.get("planted") or {} if facts.get("kind") == "semi-synthetic" else {}
+    records = [*section.runs, *section.missing]
+    settings = [plant for r in records if (plant := (r.provenance.config.get("dataset") or {}).get("plant"))]
+    if not settings and facts.get("kind") != "semi-synthetic":
+        return ""
+    said = dict(settings[0]) if settings else {}
+    what = about.get("what") or f"{said.get('effect', 'an unnamed')} effect"
+    where = f" in {about['of']}" if about.get("of") else ""
+    how = ", ".join(f"{name} {value}" for name, value in said.items() if value is not None and name != "effect")
+    return f"Planted{where}: {what}" + (f" ({how})" if how else "")
+
+
+@lru_cache
+def _dataset_facts(name: str) -> dict[str, Any]:
+    from harness.cards import dataset_cards
+
+    try:
+        card = dataset_cards().get(name)
+        return dict(card.facts) if card else {}
+    except Exception as error:  # a broken card elsewhere, and the records are still good
+        log.debug("no cards of data sets here: %s", error)
+        return {}
 
 
 def terms(entry: Entry) -> Terms:

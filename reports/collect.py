@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 
-from harness.results import RunRecord
-from reports.entries import Column, Entry, Score, Section, defined
+from harness.results import RunRecord, content_id
+from reports.entries import Column, Entry, Score, Section, defined, fine_tuning
 
 
 def sections(records: Iterable[RunRecord]) -> list[Section]:
@@ -44,6 +45,7 @@ def _identity(record: RunRecord) -> Hashable:
         record.variant,
         record.label,
         record.setting,
+        content_id(fine_tuning(record)),
         record.readout,
         "smoke" in record.flags,
         source.backend,
@@ -94,6 +96,7 @@ def _place_missing(found: dict[Hashable, Section], record: RunRecord) -> None:
             if (entry.track, entry.about.model, entry.about.setting) == (record.track, record.model, record.setting)
             and record.variant in ("", entry.about.variant)
             and record.readout in ("", entry.about.readout)
+            and fine_tuning(record) in ({}, fine_tuning(entry.about))
         ]
         same = [entry for entry in near if entry.about.label == record.label]
         if not (same or near):
@@ -116,10 +119,16 @@ def _scores(runs: list[RunRecord]) -> dict[Column, Score]:
     return scores
 
 
-#: What may tell two entries of one name apart, the first that does is shown.
+def _setting(record: RunRecord) -> str:
+    """`lora, mlp head`; nothing for a frozen network."""
+    head = fine_tuning(record).get("head")
+    return "" if record.setting == "frozen" else record.setting + (f", {head} head" if head else "")
+
+
+#: What may tell two entries of one name apart; all that do are shown.
 _MARKS: tuple[Callable[[RunRecord], str], ...] = (
+    lambda record: record.model,
     lambda record: record.variant,
-    lambda record: record.setting,
     lambda record: record.readout,
     lambda record: "smoke" if "smoke" in record.flags else "",
     lambda record: record.provenance.backend,
@@ -130,11 +139,28 @@ _MARKS: tuple[Callable[[RunRecord], str], ...] = (
 
 
 def _tell_apart(entries: list[Entry]) -> None:
+    """Add to the names what sets rows of one name apart; how a network was fine-tuned stands there always."""
     groups: dict[Hashable, list[Entry]] = {}
     for entry in entries:
         groups.setdefault((entry.track, entry.label), []).append(entry)
     for group in groups.values():
-        if len(group) > 1:
-            marks = [m for m in _MARKS if len({m(entry.about) for entry in group}) > 1]
-            for entry in group:
-                entry.suffix = "".join(f" · {text}" for mark in marks if (text := mark(entry.about)))
+        marks = [mark for mark in _MARKS if len({mark(entry.about) for entry in group}) > 1]
+        told = {}
+        for entry in group:
+            words = [_setting(entry.about), *_tuned(entry, group), *(mark(entry.about) for mark in marks)]
+            told[entry] = tuple(filter(None, words))
+        times = Counter(told.values())
+        for entry, words in told.items():
+            more = (entry.about.run_id[:8],) if times[words] > 1 else ()
+            entry.suffix = "".join(f" · {text}" for text in (*words, *more))
+
+
+def _tuned(entry: Entry, group: list[Entry]) -> list[str]:
+    """Fine-tuning settings, but the head, in which rows of one name and setting differ: `lora rank 8`."""
+    alike = [fine_tuning(each.about) for each in group if each.about.setting == entry.about.setting]
+    own = fine_tuning(entry.about)
+    return [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in own.items()
+        if name != "head" and any(other.get(name) != value for other in alike)
+    ]

@@ -8,7 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
-from reports.entries import Column, Entry, Section
+from harness.results import content_id
+from reports.entries import Column, Entry, Section, fine_tuning
 from reports.ranking import SAME, Board, Ranked, columns, own_column
 from reports.statistics import FEWEST, Difference, Interval, bonferroni, differences, every_pair, holm, mean_interval
 from reports.statistics import mean_ranks as ranks_of
@@ -163,7 +164,7 @@ def paired(pairs: list[tuple[Scores, Scores]], level: float) -> list[Pair]:
 
 
 def pretraining(ranked: Ranked, column: Column) -> list[Pair]:
-    """Each pretrained row minus the untrained one of the same model, size, setting and read-out."""
+    """Each pretrained row minus the untrained one of the same model, size, setting, fine-tuning and read-out."""
     section = ranked.section
     rows = [e for e in section.entries if e.track != BASELINE and not e.smoke and _mean(e, column) is not None]
     untrained = {_kind(e): e for e in rows if e.track == "untrained"}
@@ -195,7 +196,7 @@ def pooled(ranked: list[Ranked], track: str, column: Column) -> Family | None:
 
 def _kind(entry: Entry) -> tuple[str, ...]:
     about = entry.about
-    return about.model, about.variant, about.setting, about.readout
+    return about.model, about.variant, about.setting, content_id(fine_tuning(about)), about.readout
 
 
 def _mean(entry: Entry, column: Column) -> float | None:

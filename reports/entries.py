@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.results import RunRecord
 from reports.wording import BASELINE, head_order, track_order
@@ -138,12 +138,13 @@ class Section:
     superseded: list[RunRecord] = field(default_factory=list)
 
     @cached_property
-    def read_by(self) -> dict[Entry, set[str]]:
-        """Heads of each entry, of the metrics that are reported under several heads here."""
-        heads: dict[str, set[str]] = {}
-        for column in (column for entry in self.entries for column in entry.scores):
-            heads.setdefault(column.metric, set()).add(column.head)
-        return {e: {c.head for c in e.scores if len(heads[c.metric]) > 1} for e in self.entries}
+    def read_by(self) -> dict[str, dict[Entry, set[str]]]:
+        """Metric (overall or of a unit) -> heads under which each entry reports it."""
+        found: dict[str, dict[Entry, set[str]]] = {}
+        for entry in self.entries:
+            for metric, head in dict.fromkeys((row.name, row.head) for run in entry.runs for row in run.metrics):
+                found.setdefault(metric, {}).setdefault(entry, set()).add(head)
+        return found
 
     @property
     def missing(self) -> list[RunRecord]:
@@ -159,6 +160,11 @@ class Section:
 def defined(value: float | None) -> float | None:
     """The value, or None where it is NaN or infinite."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def fine_tuning(record: RunRecord) -> dict[str, Any]:
+    """The settings it was fine-tuned by (`conf/finetune`); nothing for a frozen network."""
+    return {} if record.setting == "frozen" else dict(record.provenance.config.get("finetune") or {})
 
 
 def plain_label(record: RunRecord) -> str:

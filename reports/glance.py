@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from reports.board_table import Number, bar
 from reports.entries import Entry, by_track
 from reports.ranking import Ranked, own_column
-from reports.wording import NOTHING, head_title, metric_title, score
+from reports.wording import NOTHING, head_title, metric_title, own_head_title, score
 
 
 @dataclass
@@ -39,8 +39,8 @@ def figure_order(ranked: Ranked) -> list[Entry]:
 
 
 def glance(ranked: list[Ranked]) -> Glance | None:
-    """The overview; None for a board of one section, which is its own overview."""
-    shown = [each for each in ranked if each.headline]
+    """The overview; None for a board of one section, which is its own overview. Nothing planted is in it."""
+    shown = [each for each in ranked if each.headline and not each.planted]
     if len(shown) < 2:
         return None
     found = Glance()
@@ -68,5 +68,5 @@ def _number(ranked: Ranked, entry: Entry | None) -> Number:
     if result is None or result.mean is None:
         return Number(None, NOTHING)
     values = [s.mean for e in ranked.section.entries if (s := e.scores.get(first)) and s.mean is not None]
-    note = (head_title(column.head) or "no head") if column != first else ""
+    note = (head_title(column.head) or own_head_title(column.head)) if column != first else ""
     return Number(result.mean, score(result.mean), note, bar=bar(column, result.mean, values))

@@ -19,15 +19,18 @@ from reports.cards import STATUSES as EXPOSURES
 from reports.controls import missing
 from reports.entries import Entry, Section
 from reports.figures.confusion import confusion_map
+from reports.figures.best import best_rows
 from reports.figures.dots import dot_plots
 from reports.figures.figure import Figure
+from reports.figures.river import river
 from reports.figures.maps import metric_heat_map, unit_heat_maps
 from reports.figures.speed import speed_plot
 from reports.figures.svg import marker, picture
-from reports.figures.umap import Atlas, atlases
+from reports.figures.umap import Atlas, atlases, type_colours
+from reports.figures.units import unit_dots
 from reports.glance import figure_order, glance
 from reports.provenance import Environment, RunView, environments, run_views
-from reports.ranking import Ranked, columns, own_head
+from reports.ranking import Ranked, columns, own_heads
 from reports.standings import Standings, standings
 from reports.verdicts import Recommendation, Verdict, overall, recommendation, verdicts
 
@@ -69,6 +72,7 @@ class SectionView:
     unscaled: str
     #: What the two sides of a split share.
     leaks: list[str]
+    planted: str
 
 
 def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, published: bool) -> str:
@@ -94,19 +98,25 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
         exposures=EXPOSURES,
         plural=wording.plural,
     )
-    sections = [_section(number, each, tables) for number, each in enumerate(ranked, start=1)]
     atlas_views: dict[str, list[Atlas]] = atlases([each.section for each in ranked], tables)
+    sections = [
+        _section(number, each, tables, type_colours(atlas_views.get(each.section.dataset, [])))
+        for number, each in enumerate(ranked, start=1)
+    ]
+    planted = {each.section.dataset for each in ranked if each.planted}
     places: list[Environment] = environments(records)
     runs: list[RunView] = run_views(ranked, places)
     page = jinja.get_template("leaderboard.html.j2").render(
         style=Markup((TEMPLATES / "style.css").read_text()),
         script=Markup((TEMPLATES / "board.js").read_text()),
-        header=_header(records),
+        header=_header(records, planted),
         banner="" if published else wording.UNRELEASED,
-        sections=sections,
+        sections=[view for view in sections if not view.planted],
+        planted=[view for view in sections if view.planted],
         glance=glance(ranked),
         overall=overall(ranked),
-        atlases=atlas_views,
+        atlases={name: each for name, each in atlas_views.items() if name not in planted},
+        planted_atlases={name: each for name, each in atlas_views.items() if name in planted},
         runs=runs,
         environments=places,
         problems=tables.problems,
@@ -117,16 +127,20 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
     return page + "\n"
 
 
-def _section(number: int, ranked: Ranked, tables: Tables) -> SectionView:
+def _section(number: int, ranked: Ranked, tables: Tables, colours: dict[str, int]) -> SectionView:
     section, headline = ranked.section, ranked.headline
     primary = headline[0] if headline else None
     order = figure_order(ranked)
-    own = {head for entry in order if (head := own_head(section, entry))}
-    heads = sorted({column.head for column in headline} - own - {"none"}, key=wording.head_order)
+    own = own_heads(section, order, {column.metric for column in headline})
+    heads = sorted({c.head for c in headline if (c.metric, c.head) not in own} - {"none"}, key=wording.head_order)
     maps = metric_heat_map(order, list(dict.fromkeys([*headline, *columns(section)])))
     maps += unit_heat_maps(section, order, headline)
-    for winner in _winners(ranked):
-        maps += confusion_map(winner, primary, tables)
+    winners = best_rows(ranked)
+    maps += unit_dots(section, winners, headline, tables)
+    for entry, column in winners:
+        maps += river(entry, column, tables, colours)
+    for entry, column in winners:
+        maps += confusion_map(entry, column, tables)
     seeds = sorted({run.seed for run in section.runs})
     about = [
         f"split {section.split}" if section.split else "",
@@ -151,6 +165,7 @@ def _section(number: int, ranked: Ranked, tables: Tables) -> SectionView:
         verdicts=verdicts(ranked),
         recommendation=recommendation(ranked),
         standings=standings(ranked),
+        planted=ranked.planted,
     )
 
 
@@ -187,16 +202,6 @@ def _misses(section: Section) -> list[Miss]:
     return found
 
 
-def _winners(ranked: Ranked) -> list[Entry]:
-    """The best of the first board, and the best of its track where that is another."""
-    if not ranked.boards or not ranked.headline:
-        return []
-    board = ranked.boards[0]
-    placed = [entry for entry in board.entries if board.rank(entry, ranked.headline[0])]
-    own = [entry for entry in placed if entry.track == board.track]
-    return list(dict.fromkeys([*placed[:1], *own[:1]]))
-
-
 def _notes(section: Section) -> list[tuple[str, str]]:
     """What the runs say a reader must know, once each, with the rows it holds for."""
     found: dict[str, list[str]] = {}
@@ -216,14 +221,15 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _header(records: list[RunRecord]) -> dict[str, Any]:
+def _header(records: list[RunRecord], planted: set[str]) -> dict[str, Any]:
     dates = sorted(record.provenance.started_at[:10] for record in records if record.provenance.started_at)
     bad = sum(record.status not in ("ok", "not-applicable") for record in records)
     return {
         "runs": len(records),
         "bad": bad,
         "models": sorted({record.model for record in records if record.track != wording.CONTROL}),
-        "datasets": sorted({record.dataset for record in records}),
+        "datasets": sorted({record.dataset for record in records} - planted),
+        "planted": sorted(planted),
         "tasks": sorted({record.task for record in records}),
         "seeds": wording.listing(sorted({record.seed for record in records})),
         "tracks": wording.track_order(record.track for record in records),

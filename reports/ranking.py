@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from reports.cards import planted
 from reports.entries import Column, Entry, Section
 from reports.wording import BASELINE, CONTROL, head_order, track_order
 
@@ -53,13 +54,15 @@ class Ranked:
     task: Task
     headline: list[Column]
     boards: list[Board]
+    #: What was planted in the cells. Such a section stands apart: it is judged by no sentence and in no aggregate.
+    planted: str = ""
 
 
 def rank(section: Section) -> Ranked:
     """Rank a section by its task's headline."""
     about = task(section.task)
     ranked_by = headline(section, about)
-    return Ranked(section, about, ranked_by, boards(section, ranked_by))
+    return Ranked(section, about, ranked_by, boards(section, ranked_by), planted(section))
 
 
 def task(name: str) -> Task:
@@ -143,16 +146,17 @@ def ranks(entries: Iterable[Entry], column: Column) -> dict[Entry, int]:
     return found
 
 
-def own_head(section: Section, entry: Entry) -> str | None:
-    """The head an entry brings itself (an SVM on expression), which nothing else on the board is read by.
+def own_head(section: Section, entry: Entry, metric: str) -> str | None:
+    """The head an entry brings itself for a metric (an SVM on expression), which reads no embedding here.
 
-    Metrics that are reported under one head everywhere (a score of the vectors) do not count. `none` is the head of
-    what predicts without one, beside rows that are read by heads.
+    Asked metric by metric: scores of the vectors have no head anywhere, and say nothing of who is read by one. `none`
+    is the head of what classifies by itself, beside rows that are read by heads.
     """
-    if len(section.read_by[entry]) != 1:
+    heads = section.read_by.get(metric, {})
+    if len(heads.get(entry, ())) != 1:
         return None
-    (head,) = section.read_by[entry]
-    others = [found for each, found in section.read_by.items() if each is not entry]
+    (head,) = heads[entry]
+    others = [found for each, found in heads.items() if each is not entry]
     several = [found for found in others if len(found) > 1]
     read = bool(several) or (head == "none" and any(found - {"none"} for found in others))
     return head if read and not any(head in found for found in several) else None
@@ -160,8 +164,14 @@ def own_head(section: Section, entry: Entry) -> str | None:
 
 def own_column(section: Section, entry: Entry, column: Column) -> Column:
     """`column` as this entry reports it: with its own head, if it brings one."""
-    head = own_head(section, entry)
+    head = own_head(section, entry, column.metric)
     return column._replace(head=head) if head else column
+
+
+def own_heads(section: Section, entries: Iterable[Entry], metrics: Iterable[str]) -> set[tuple[str, str]]:
+    """(metric, head) of the methods that bring their own."""
+    metrics = list(metrics)
+    return {(m, head) for entry in entries for m in metrics if (head := own_head(section, entry, m))}
 
 
 def _order(board: Board, entry: Entry, ranked_by: list[Column]) -> tuple[object, ...]:

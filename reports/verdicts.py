@@ -66,7 +66,7 @@ def verdicts(ranked: Ranked) -> list[Verdict]:
 
     A board whose first number has too few units to tell anything apart gets a second sentence, by the first that can.
     """
-    if not ranked.headline:
+    if not ranked.headline or ranked.planted:
         return []
     first = ranked.headline[0]
     found = []
@@ -94,10 +94,13 @@ def deciding(board: Board, headline: list[Column]) -> Column:
 
 
 def overall(ranked: list[Ranked]) -> list[tuple[Ranked, Family, Verdict]]:
-    """Tasks with several data sets or splits: one sentence over all of them per track."""
+    """Tasks with several data sets or splits: one sentence over all of them per track.
+
+    Sections without a baseline (a split on which networks alone were fine-tuned) can give none, and are left out.
+    """
     tasks: dict[str, list[Ranked]] = {}
     for each in ranked:
-        if each.headline:
+        if each.headline and not each.planted and any(e.track == BASELINE and e.runs for e in each.section.entries):
             tasks.setdefault(each.task.name, []).append(each)
     found = []
     for group in tasks.values():
@@ -170,7 +173,7 @@ def _worth(pairs: list[Pair], title: str) -> list[Verdict]:
 def recommendation(ranked: Ranked) -> Recommendation | None:
     """The cheapest rows of the first board that cannot be told from the best of all; untrained ones aside."""
     board = next((b for b in ranked.boards if b.track != "untrained"), None)
-    if board is None or not ranked.headline or not board.families[ranked.headline[0]].members:
+    if ranked.planted or board is None or not ranked.headline or not board.families[ranked.headline[0]].members:
         return None
     first = board.families[ranked.headline[0]]
     family = board.families[deciding(board, ranked.headline)]
@@ -249,8 +252,8 @@ def p_value(value: float | None) -> str:
 
 
 def pairs_of(ranked: Iterable[Ranked]) -> Iterable[tuple[str, str, str, Family | None, list[Pair]]]:
-    """Every comparison there is: track, task, data set, its family, its pairs; `all` where data sets are pooled."""
-    ranked = list(ranked)
+    """Every comparison there is, of cells as nature made them: track, task, data set, its family, its pairs; `all` where data sets are pooled."""
+    ranked = [each for each in ranked if not each.planted]
     for each in ranked:
         section = each.section
         for column in each.headline:

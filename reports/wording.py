@@ -24,6 +24,8 @@ HEADS = {
     "logreg": "Logistic",
     "mlp": "MLP",
     "svm": "SVM",
+    "linear": "Linear",
+    "native": "Native",
 }
 
 FLAGS = {
@@ -67,8 +69,8 @@ def head_title(head: str) -> str:
 
 
 def own_head_title(head: str) -> str:
-    """What the head is called that a method brings itself."""
-    return f"{head_title(head)} head" if head_title(head) else "no head"
+    """What the head is called that a method brings itself; one that classifies by itself has none to be named by."""
+    return f"{head_title(head)} head" if head_title(head) else "own classifier"
 
 
 def metric_card(name: str, higher_is_better: bool = True) -> MetricCard:

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     """Fetch, or say what would be fetched."""
     from harness import fetch
     from harness.cards import find_card
-    from harness.places import checkpoints_root, data_root
+    from harness.places import DATA_SCHEME, checkpoints_root, data_root
 
     parser = _Parser(prog="cellfm-bench fetch", add_help=False)
     parser.add_argument("kind", choices=("model", "dataset"))
@@ -47,15 +47,17 @@ def main(arguments: list[str]) -> int:
 
         print("\n".join(plan_lines(card, folder)))
         return 0
-    if card.facts.get("kind") == "semi-synthetic":
-        print(f"{card.name} is made here from {card.facts['planted']['of']}; there is nothing to download")
+    inside = str(card.facts.get("path") or "").removeprefix(f"{DATA_SCHEME}{card.folder}/")
+    if not card.files and inside:
+        print(f"{card.name}: nothing to download, it is part of what is installed; use it: dataset={card.name}")
         return 0
     fetch.fetch(card, folder, accept_licence=given.accept)
     print(f"in {folder}")
-    if given.to:
-        print(f"say {'model.checkpoint' if given.kind == 'model' else 'dataset.path'}={folder}…")
-    elif given.kind == "model":
-        print(f"run it: cellfm-bench run model={card.owner} task=annotation checkpoints={root}")
-    elif card.facts.get("kind") == "cells":
-        print(f"use it: dataset={card.name}")
+    if given.kind == "model":
+        where = f"model.checkpoint={folder}" if given.to else f"checkpoints={root}"
+        print(f"run it: cellfm-bench run model={card.owner} task=annotation {where}")
+    elif inside:
+        print(
+            f"use it: {f'dataset={card.name} dataset.path={folder / inside}' if given.to else f'dataset={card.name}'}"
+        )
     return 0

@@ -41,7 +41,7 @@ def take(matrix: Any) -> Sample:
     """A sample of a matrix: numpy, scipy, HDF5, zarr, or anndata's sparse matrix on disk, by rows or by columns."""
     n_rows, n_columns = (int(n) for n in matrix.shape)
     pointer = _row_pointer(matrix)
-    per_row = max(1, int(np.diff(pointer).mean()) if pointer is not None and n_rows else n_columns)
+    per_row = max(1, _stored(matrix) // max(n_rows, 1))
     rows = spread(n_rows, int(min(CELLS, max(1, VALUES // per_row))))
     values = _rows_of(matrix, rows) if len(rows) else sp.csr_matrix((0, n_columns))
     values = sp.csr_matrix(values, dtype=np.float64)
@@ -60,6 +60,12 @@ def spread(n_rows: int, wanted: int) -> np.ndarray:
     each = max(1, wanted // PIECES)
     starts = np.linspace(0, n_rows - each, min(PIECES, wanted)).astype(np.int64)
     return np.unique(starts[:, None] + np.arange(each)[None, :])
+
+
+def _stored(matrix: Any) -> int:
+    if getattr(matrix, "format", None) in ("csr", "csc"):
+        return int(matrix.nnz if sp.issparse(matrix) else matrix.group["data"].shape[0])
+    return int(matrix.shape[0]) * int(matrix.shape[1])
 
 
 def _row_pointer(matrix: Any) -> np.ndarray | None:

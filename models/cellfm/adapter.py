@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from models.cellfm.mindspore_backend import MindSporeNetwork
     from models.cellfm.torch_network import CellFMNetwork
 
-#: What computes the network.
-BACKENDS = ("torch", "mindspore")
-
 
 @register_model("cellfm")
 class CellFM(ModelAdapter):
@@ -88,13 +85,12 @@ class CellFM(ModelAdapter):
     ):
         if readout not in (None, *self.spec.readouts):
             raise InputError(f"model.readout={readout}: CellFM has {' and '.join(self.spec.readouts)}")
-        _check_backend(backend)
+        mindspore_backend.check(backend)
         self.network, self.config = network.requires_grad_(False).eval(), network.config
         self.backend = backend
         if self.config.ffn == "ffn":
             self.lora_targets = (*self.lora_targets[:5], "ffn.up_proj", "ffn.down_proj")
         if backend == "mindspore":
-            _check_switches(self.config)
             self.network = mindspore_backend.MindSporeNetwork(network)
             self.lora_targets = ()
         self.symbols, self.aliases = symbols, dict(aliases or {})
@@ -147,7 +143,7 @@ class CellFM(ModelAdapter):
         from harness.checkpoints import load_state
         from models.cellfm.torch_network import CellFMNetwork
 
-        _check_backend(backend)
+        mindspore_backend.check(backend)
         weights = release.find_weights(Path(path), variant)
         declared = release.read_config(weights)
         state = release.read_weights(weights)
@@ -211,7 +207,7 @@ class CellFM(ModelAdapter):
 
         from models.cellfm.torch_network import CellFMNetwork
 
-        _check_backend(backend)
+        mindspore_backend.check(backend)
         table = genes if isinstance(genes, GeneTable) else GeneTable.from_names(genes)
         symbols = np.asarray([name for name in dict.fromkeys(gene_names.symbols_of(table).tolist()) if name], np.str_)
         switches = _given(ffn=ffn, norm=norm, loss_cls=loss_cls, attention=attention)
@@ -326,7 +322,7 @@ class CellFM(ModelAdapter):
         """A device of MindSpore's, or of PyTorch's. See `harness.devices.device_for`."""
         if options.get("backend") != "mindspore":
             return devices.resolve_device(wanted)
-        mindspore_backend.check_installed()
+        mindspore_backend.check("mindspore")
         return mindspore_backend.resolve_device(wanted)
 
     @classmethod
@@ -341,19 +337,6 @@ class CellFM(ModelAdapter):
         from models.cellfm.mindspore_learner import MindSporeLearner
 
         return MindSporeLearner(self.network, recipe, seed, ranks)
-
-
-def _check_backend(backend: str) -> None:
-    if backend not in BACKENDS:
-        raise InputError(f"model.backend={backend}: CellFM runs on {' or '.join(BACKENDS)}")
-    if backend == "mindspore":
-        mindspore_backend.check_installed()
-
-
-def _check_switches(config: CellFMConfig) -> None:
-    if config.switches:
-        chosen = ", ".join(f"model.{name}={value}" for name, value in config.switches.items())
-        raise InputError(f"{chosen}: model.backend=mindspore has CellFM's own architecture only; use backend=torch")
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from models.cellfm import mindspore_gradients, mindspore_network
     from models.cellfm.torch_network import CellFMNetwork
 
+#: What computes the network.
+BACKENDS = ("torch", "mindspore")
 #: The engine's name of a device -> MindSpore's.
 TARGETS = {"cpu": "CPU", "cuda": "GPU", "npu": "Ascend"}
 NOT_TRAINED = (
@@ -28,15 +30,17 @@ NOT_TRAINED = (
 )
 
 
-def check_installed() -> None:
-    """Refuse the backend where MindSpore is missing.
+def check(backend: str) -> None:
+    """Refuse an unknown backend, and MindSpore where it is missing.
 
     Raises
     ------
     InputError
         With the command that installs it.
     """
-    if find_spec("mindspore") is None:
+    if backend not in BACKENDS:
+        raise InputError(f"model.backend={backend}: CellFM runs on {' or '.join(BACKENDS)}")
+    if backend == "mindspore" and find_spec("mindspore") is None:
         raise InputError(
             "model.backend=mindspore: MindSpore is not installed here. Install it: pip install "
             "'cellfm-bench[mindspore]' (Python 3.11 or 3.12), or leave model.backend=torch"
@@ -73,15 +77,34 @@ def resolve_device(wanted: str) -> str:
 
 
 def select_device(device: str) -> None:
-    """Put MindSpore into GRAPH mode on a device, for the whole process."""
+    """Put MindSpore into GRAPH mode on a device, for the whole process.
+
+    Raises
+    ------
+    InputError
+        It has begun on another one.
+    """
     import mindspore as ms
 
-    kind, _, index = device.partition(":")
     ms.set_context(mode=ms.GRAPH_MODE)
-    if index and kind != "cpu":
-        ms.set_device(TARGETS[kind], int(index))
-    else:
-        ms.set_device(TARGETS[kind])
+    if _selected == [device]:  # MindSpore refuses the same again where processes are connected
+        return
+    kind, _, index = device.partition(":")
+    try:
+        if index and kind != "cpu":
+            ms.set_device(TARGETS[kind], int(index))
+        else:
+            ms.set_device(TARGETS[kind])
+    except RuntimeError as error:
+        raise InputError(
+            f"device={device}: MindSpore cannot take it in this process ({str(error).splitlines()[0]}); it stays with "
+            "the first device it is given"
+        ) from None
+    _selected[:] = [device]
+
+
+#: The device this process has chosen.
+_selected: list[str] = []
 
 
 class MindSporeRanks(Ranks):
@@ -144,10 +167,18 @@ class MindSporeNetwork:
     ----------
     network
         With its parameters set; changed by training only.
+
+    Raises
+    ------
+    InputError
+        Its architecture is not CellFM's own.
     """
 
     def __init__(self, network: CellFMNetwork):
         self.config = network.config
+        if self.config.switches:
+            chosen = ", ".join(f"model.{name}={value}" for name, value in self.config.switches.items())
+            raise InputError(f"{chosen}: model.backend=mindspore has CellFM's own architecture only; use backend=torch")
         self._weights = network
         self._device = "cpu"
         self._embedding: mindspore_network.LayerwiseEmbedding | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from harness.data import CellData
+from harness.data import ROLES, CellData
 from harness.draws import normal
-from harness.errors import NotApplicableError
+from harness.errors import InputError, NotApplicableError
 from harness.model import Embedder, ModelSpec
 from harness.registry import register_model
 
@@ -24,7 +24,7 @@ class LabelEmbedding(Embedder):
     """
 
     #: Role of the obs column that is read.
-    role: ClassVar[str]
+    role: str
 
     def embed_cells(self, adata: Any, *, seed: int = 0, progress: bool = False) -> np.ndarray:
         """See `Embedder.embed_cells`; float32 (n_obs, number of labels).
@@ -54,9 +54,14 @@ class LabelEmbedding(Embedder):
 
 @register_model("perfect_embedding")
 class PerfectEmbedding(LabelEmbedding):
-    """Cell types apart and nothing else: the ceiling of annotation and integration."""
+    """Cell types apart and nothing else: the ceiling of annotation and integration.
 
-    role = "cell_type"
+    Parameters
+    ----------
+    role
+        Role of the labels that the task asks for, where it is not the cell type (see `harness.data.ROLES`).
+    """
+
     spec = ModelSpec(
         name="perfect_embedding",
         title="Label-perfect embedding",
@@ -68,6 +73,11 @@ class PerfectEmbedding(LabelEmbedding):
         code_licence="MIT",
         commercial_use=True,
     )
+
+    def __init__(self, role: str = "cell_type"):
+        if role not in ROLES:
+            raise InputError(f"model.role={role}: expected one of {', '.join(ROLES)}")
+        self.role = role
 
 
 @register_model("batch_embedding")

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from reports.entries import Column, Entry, Score, Section, by_track
 from reports.figures.figure import Figure, column_title, short_names
 from reports.figures.svg import Scale, line, marker, picture, scale_around, shorten, tag, text, tick_label
-from reports.ranking import own_column, own_head
+from reports.ranking import own_column, own_heads
 from reports.wording import BASELINE, NOTHING, STATUSES, arrow, metric_card, score
 
 LEFT, RIGHT, WIDTH, TOP, ROW = 132.0, 300.0, 340.0, 8.0, 22.0
@@ -30,11 +30,11 @@ class _Panel:
 
 def dot_plots(section: Section, columns: list[Column], order: list[Entry]) -> list[Figure]:
     """A panel per headline column; a task baseline with a head of its own is shown in each."""
-    own = {head for entry in order if (head := own_head(section, entry))}
+    own = own_heads(section, order, {column.metric for column in columns})
     names = short_names(order)
     figures = []
     for metric in dict.fromkeys(column.metric for column in columns):
-        shown = [c for c in columns if c.metric == metric and c.head not in own]
+        shown = [c for c in columns if c.metric == metric and (metric, c.head) not in own]
         shown = shown or [c for c in columns if c.metric == metric]
         panels = {column: _panel(section, column, order, shown) for column in shown}
         values = [value for panel in panels.values() for s in panel.scores.values() for value in s.values]

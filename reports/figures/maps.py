@@ -25,12 +25,12 @@ def unit_heat_maps(section: Section, order: list[Entry], headline: list[Column])
                 kinds.setdefault((row.name, row.scope, row.head))
     parts = {(name, c.head) for c in headline for name in (c.metric, c.metric.removeprefix("macro_"))}
     kinds = {kind: None for kind in kinds if (kind[0], kind[2]) in parts} or kinds
-    own = {entry: own_head(section, entry) for entry in order}
+    own = {(entry, name): own_head(section, entry, name) for entry in order for name in {kind[0] for kind in kinds}}
     figures = []
     for metric, scope, head in sorted(kinds, key=lambda kind: (kind[:2], kind[2] != first_head)):
-        if head in own.values():
+        if head in {own[entry, metric] for entry in order}:
             continue
-        units = {e: u for e in order if (u := e.units(metric, own[e] or head, scope))}
+        units = {e: u for e in order if (u := e.units(metric, own[e, metric] or head, scope))}
         if units:
             figures.append(_unit_map(metric, scope, head, units))
     return figures

@@ -161,7 +161,7 @@ def test_recovery_is_refused_where_it_cannot_be_proved(bench, tmp_path):
 
 def test_one_cell_type(bench, tmp_path):
     path = write(tmp_path, make_cells(n_types=1))
-    for task in ("annotation", "integration"):
+    for task, found in {"annotation": "type 0 (42)", "integration": "type 0 (60)"}.items():  # 42 of them train
         refused(
             bench,
             tmp_path,
@@ -170,7 +170,7 @@ def test_one_cell_type(bench, tmp_path):
             f"task={task}",
             f"dataset.path={path}",
             "dataset.cell_type=cell_type",
-            says=["two are needed", "type 0 (60)"],
+            says=["two are needed", found],
         )
 
 
@@ -188,8 +188,8 @@ def test_small_types_are_left_out_and_counted(bench, tmp_path):
     from harness import ResultStore
 
     [record] = ResultStore(tmp_path / "results").records()
-    assert record.notes["left out: cells of small types"] == 3
-    assert record.notes["left out: small types"] == 1
+    assert record.notes["left out: types with fewer than 10 training cells"] == 1
+    assert record.notes["left out: their cells"] == 3
     assert record.notes["left out: cells without a label"] == 1
     assert record.dataset == "bad"
 

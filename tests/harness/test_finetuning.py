@@ -248,6 +248,37 @@ def test_a_batch_in_parts_is_the_same_step(model, data, numbers):
         np.testing.assert_allclose(other.losses, found[0].losses, atol=1e-5)
 
 
+def test_it_is_a_plain_loop(model, data, numbers):
+    """The same steps by hand: every batch by itself, at the rates of the recipe, gradients clipped."""
+    tuning = settings("full", validation=0.0, clip=0.5, weight_decay=0.1, head_learning_rate=1e-2)
+    tuned = finetune(model, data, ROWS, numbers[ROWS], Centred(TYPES), tuning, seed=3)
+    rng = np.random.default_rng(3)
+    validation_part(np.zeros(len(ROWS)), 0.0, rng)
+    order = np.arange(len(ROWS))
+    rng.permutation(order)
+    hand, some = copy.copy(model), TrainingCells(model, data, ROWS)
+    hand.network = copy.deepcopy(model.network).requires_grad_(True)
+    head = Centred(TYPES).head(model, "", torch.zeros(1, WIDTH), None)
+    of_network, of_head = list(hand.network.parameters()), list(head.parameters())
+    optimizer = torch.optim.AdamW([{"params": of_network}, {"params": of_head}], weight_decay=0.1)
+    losses = []
+    while len(losses) < 12:
+        for batch in list(some.epoch(order, 16, rng))[: 12 - len(losses)]:
+            rate = tuning.recipe.rate_at(len(losses) / 12)
+            optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = rate, 100 * rate
+            optimizer.zero_grad()
+            loss = F.cross_entropy(
+                head(hand.forward(some.tokens(batch)).cell, None, None), torch.tensor(numbers[ROWS[batch]])
+            )
+            loss.backward()
+            nn.utils.clip_grad_norm_([*of_network, *of_head], 0.5)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+    np.testing.assert_allclose(tuned.losses, losses, atol=1e-6)
+    for one, other in zip(tuned.model.network.parameters(), of_network, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5, check_stride=False)
+
+
 def test_validation_part():
     strata = np.repeat([0, 1, 2, 3], [100, 40, 5, 1])
     counts = []
@@ -371,12 +402,16 @@ def test_cells_that_cannot_be_read(model, data, numbers):
     keep[[ROWS[0], ROWS[7], TEST[0]]] = 0
     adata.X = sp.csr_matrix(sp.diags(keep) @ adata.X, dtype=np.float32)
     holed = CellData(adata, columns={"cell_type": "cell_type"})
-    tuned = run(model, holed, numbers)
+    tuned = run(model, holed, numbers, settings(validation=0.3))
     assert tuned.n_unreadable == 2 and tuned.n_training + tuned.n_validation == len(ROWS) - 2
     vectors, outputs = tuned.read(holed)
     gone = np.isnan(outputs).all(axis=1)
     assert np.flatnonzero(gone).tolist() == sorted([ROWS[0], ROWS[7], TEST[0]])
     assert np.isnan(vectors[gone]).all() and np.isfinite(outputs[~gone]).all()
+    rows = np.delete(ROWS, [0, 7])  # what is set apart is drawn from the others, by their own strata
+    apart = rows[validation_part(numbers[rows], 0.3, np.random.default_rng(0))]
+    loss = float(F.cross_entropy(torch.from_numpy(outputs[apart]), torch.from_numpy(numbers[apart])))
+    assert loss == pytest.approx(min(point["validation_loss"] for point in tuned.curve), abs=1e-5)
 
 
 @pytest.mark.parametrize("readable", [0, 1])

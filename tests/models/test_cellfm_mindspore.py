@@ -9,36 +9,35 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from harness import GeneTable, InputError, TokenBatch
 from harness.checks import run_checks
+from harness.devices import device_for, processes_for
 from harness.errors import NotApplicableError
-from models.cellfm import release
+from models.cellfm import mindspore_backend, release
 from models.cellfm.config import CellFMConfig
+from models.cellfm.mindspore_backend import MindSporeNetwork, select_device
 from models.cellfm.objective import draw_masks
 from models.cellfm.torch_network import CellFMNetwork
 from tests.golden.cellfm.case import CELL, CHECKPOINT, LOSS, TOKEN, WEIGHTS, CellFM, cells, load
+from tests.models import mindspore_parts as parts
 from tests.models.test_cellfm_pretraining import Recorded
 
-ms = pytest.importorskip("mindspore", reason="the extra is not installed: pip install 'cellfm-bench[mindspore]'")
-
-from models.cellfm import mindspore_network, mindspore_objective  # noqa: E402
-from models.cellfm.mindspore_backend import MindSporeNetwork, select_device  # noqa: E402
-
+pytestmark = parts.needs_mindspore
 NAMES = [f"G{i}" for i in range(40)]
 
 
 @pytest.fixture(autouse=True)
 def graph_mode():
     select_device("cpu")
-    assert ms.get_context("mode") == ms.GRAPH_MODE
+    assert parts.ms.get_context("mode") == parts.ms.GRAPH_MODE
 
 
 def in_mindspore(network):
     """The same network, from the same state."""
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    return mindspore_network.CellFMNetwork.of_state(network.config, state)
+    return parts.network.CellFMNetwork.of_state(network.config, state)
 
 
 def arrays(*tensors):
-    return [ms.Tensor((t.int() if t.dtype == torch.int64 else t).numpy()) for t in tensors]
+    return [parts.ms.Tensor((t.int() if t.dtype == torch.int64 else t).numpy()) for t in tensors]
 
 
 @pytest.fixture(scope="module", params=list(WEIGHTS))
@@ -120,11 +119,11 @@ def test_outputs_and_losses(recorded):
     network = in_mindspore(recorded.network)
     batch = batch_of(recorded)
     real = recorded.mask.numpy() if recorded.pad_zero else np.ones(recorded.ids.shape, bool)
-    cell, *rest = mindspore_objective.Predictions(network, recorded.pad_zero)(*batch[:4])
+    cell, *rest = parts.objective.Predictions(network, recorded.pad_zero)(*batch[:4])
     assert_allclose(cell.asnumpy(), case[f"{shared}/cell_emb"], **CELL)
     for found, key in zip(rest, ("gene_ctx", "gw_pred", "cw_pred"), strict=True):
         assert_allclose(found.asnumpy()[real], case[f"{shared}/{key}"][real], **TOKEN)
-    total, terms = mindspore_objective.MaskedLoss(network, recorded.pad_zero)(*batch)
+    total, terms = parts.objective.MaskedLoss(network, recorded.pad_zero)(*batch)
     keys = ("loss_mse_gene", "loss_mse_cell", "loss_bce_gene", "loss_bce_cell")
     for found, key in zip(terms, keys[: len(terms)], strict=True):
         assert_allclose(float(found), case[f"{part if 'bce' in key else shared}/{key}"], **LOSS)
@@ -137,10 +136,10 @@ def test_ten_steps(recorded):
     case, part = recorded.case, recorded.part
     network = in_mindspore(recorded.network)
     network.zero_emb.requires_grad = True  # as recorded
-    loss = mindspore_objective.MaskedLoss(network, recorded.pad_zero)
+    loss = parts.objective.MaskedLoss(network, recorded.pad_zero)
     weights = network.trainable_params()
     batch = batch_of(recorded)
-    _, gradients = ms.value_and_grad(loss, None, ms.ParameterTuple(weights), has_aux=True)(*batch)
+    _, gradients = parts.ms.value_and_grad(loss, None, parts.ms.ParameterTuple(weights), has_aux=True)(*batch)
     found = {weight.name: gradient.asnumpy() for weight, gradient in zip(weights, gradients, strict=True)}
     names = case[f"{part}/grad_names"].tolist()
     assert set(names) == set(found)
@@ -149,7 +148,7 @@ def test_ten_steps(recorded):
     for name in case.names(f"{part}/grad"):
         assert_allclose(found[name], case[f"{part}/grad/{name}"], rtol=1e-3, atol=1e-3, err_msg=name)
 
-    step = mindspore_objective.TrainingStep(loss, ms.nn.Adam(weights, learning_rate=1e-3))
+    step = parts.objective.TrainingStep(loss, parts.ms.nn.Adam(weights, learning_rate=1e-3))
     curve = [float(step(*batch)) for _ in range(10)]
     assert_allclose(curve, case[f"{part}/adam_losses"], rtol=1e-3)
     assert [weight.name for weight in weights] == list(found)  # an optimiser renames nothing
@@ -175,17 +174,17 @@ def test_random_batches(config):
     visible, counted = draw_masks(TokenBatch(ids, values, mask), generator)
     ours = in_mindspore(network)
     batch = arrays(ids, values, mask, visible)
-    found = mindspore_network.Embedding(ours)(*batch[:3])
+    found = parts.network.Embedding(ours)(*batch[:3])
     cell, genes = network.embed(ids, values, mask)
     assert_allclose(found[0].asnumpy(), cell, atol=1e-4)
     assert_allclose(found[1].asnumpy()[mask], genes[mask], atol=1e-4)
     cell, genes = network.encode(ids, values, mask, visible)
     expected = cell, genes, *network.decode(cell, genes, ids)
-    found = mindspore_objective.Predictions(ours)(*batch)
+    found = parts.objective.Predictions(ours)(*batch)
     assert_allclose(found[0].asnumpy(), expected[0], atol=1e-4)
     for mine, theirs in zip(found[1:], expected[1:], strict=True):
         assert_allclose(mine.asnumpy()[mask], theirs[mask], atol=2e-4)
-    total, _ = mindspore_objective.MaskedLoss(ours)(*batch, *arrays(counted, values))
+    total, _ = parts.objective.MaskedLoss(ours)(*batch, *arrays(counted, values))
     by_hand = sum((((p - values) ** 2) * counted).sum() / counted.sum() for p in expected[2:])
     assert_allclose(float(total), by_hand, rtol=1e-5)
 
@@ -196,9 +195,9 @@ def test_random_batches(config):
 def test_reads_the_release_by_itself(golden):
     """MindSpore's own loader finds every parameter by its name in the published file."""
     case, _ = golden
-    network = mindspore_network.CellFMNetwork(case.model.config)
-    stored = ms.load_checkpoint(str(CHECKPOINT / WEIGHTS[case.name]))
-    missing, _ = ms.load_param_into_net(network, stored)
+    network = parts.network.CellFMNetwork(case.model.config)
+    stored = parts.ms.load_checkpoint(str(CHECKPOINT / WEIGHTS[case.name]))
+    missing, _ = parts.ms.load_param_into_net(network, stored)
     assert not missing
     for name, tensor in case.network.state_dict().items():
         assert_array_equal(network.parameters_dict()[name].asnumpy(), tensor)
@@ -210,9 +209,9 @@ def test_checkpoints_go_both_ways(golden, tmp_path):
         model.save(tmp_path / form, form=form)
         back = CellFM.from_checkpoint(tmp_path / form)
         assert all(torch.equal(t, back.network.state_dict()[n]) for n, t in case.network.state_dict().items())
-    stored = ms.load_checkpoint(str(tmp_path / "ckpt" / "model.ckpt"))
+    stored = parts.ms.load_checkpoint(str(tmp_path / "ckpt" / "model.ckpt"))
     assert_array_equal(stored["gene_emb"].asnumpy(), case["static_gene_emb"])
-    ms.save_checkpoint(in_mindspore(case.network), str(tmp_path / "theirs.ckpt"))
+    parts.ms.save_checkpoint(in_mindspore(case.network), str(tmp_path / "theirs.ckpt"))
     written = release.read_weights(tmp_path / "theirs.ckpt")
     assert all(torch.equal(written[n], t) for n, t in case.network.state_dict().items())
 
@@ -221,10 +220,10 @@ def test_another_state_is_refused(golden):
     case, _ = golden
     state = {name: tensor.numpy() for name, tensor in case.network.state_dict().items()}
     with pytest.raises(KeyError, match="cls_token"):
-        mindspore_network.CellFMNetwork.of_state(case.model.config, {**state, "cls_token2": state.pop("cls_token")})
+        parts.network.CellFMNetwork.of_state(case.model.config, {**state, "cls_token2": state.pop("cls_token")})
     other = replace(case.model.config, n_genes=case.model.config.n_genes + 8)
     with pytest.raises(ValueError, match="gene_emb"):
-        mindspore_network.CellFMNetwork.of_state(other, {n: t.numpy() for n, t in case.network.state_dict().items()})
+        parts.network.CellFMNetwork.of_state(other, {n: t.numpy() for n, t in case.network.state_dict().items()})
 
 
 # -- what the backend refuses -------------------------------------------------------------------------
@@ -232,11 +231,44 @@ def test_another_state_is_refused(golden):
 
 @pytest.mark.parametrize("device", ["cuda", "npu:1", "tpu", "cpu:x"])
 def test_devices_that_are_not_there(device):
-    if device.partition(":")[0] in ("cuda", "npu") and ms.hal.is_available({"c": "GPU", "n": "Ascend"}[device[0]]):
+    if device.partition(":")[0] in ("cuda", "npu") and parts.ms.hal.is_available(
+        {"c": "GPU", "n": "Ascend"}[device[0]]
+    ):
         pytest.skip(f"{device} is there")
     model = CellFM.from_scratch(GeneTable.from_names(NAMES), backend="mindspore")
     with pytest.raises(InputError, match=f"device={device}: "):
         model.to(device)
+
+
+def test_the_engine_asks_mindspore(monkeypatch):
+    """Which device there is, and which processes: nothing of it was ever run on an Ascend or a GPU."""
+    ours = {"backend": "mindspore"}
+    with pytest.raises(InputError, match=r"tpu: model\.backend=mindspore"):
+        device_for(CellFM, ours, "tpu")
+    monkeypatch.setattr(parts.ms.hal, "is_available", lambda target: target == "Ascend")
+    assert device_for(CellFM, ours, "auto") == "npu"
+    assert device_for(CellFM, ours, "npu:3") == "npu:3"
+    with pytest.raises(InputError, match="device=cuda: MindSpore"):
+        device_for(CellFM, ours, "cuda")
+    assert device_for(CellFM, {}, "cpu") == device_for(object, ours, "cpu") == "cpu"
+
+    chosen = []
+    monkeypatch.setattr(parts.ms, "set_device", lambda *device: chosen.append(device))
+    monkeypatch.setattr(mindspore_backend, "_selected", [])
+    for name, result in {"init": None, "get_rank": 5, "get_group_size": 8, "release": None}.items():
+        monkeypatch.setattr(f"mindspore.communication.{name}", lambda result=result: result)
+    with processes_for(CellFM, ours, "npu") as alone:
+        assert (alone.rank, alone.world) == (0, 1) and not chosen
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    monkeypatch.setenv("DEVICE_ID", "1")
+    with processes_for(CellFM, ours, "npu") as ranks:
+        assert (ranks.rank, ranks.world, ranks.local) == (5, 8, 1)
+        assert isinstance(ranks, mindspore_backend.MindSporeRanks) and chosen == [("Ascend", 1)]
+    with processes_for(CellFM, {}, "cpu") as ranks:
+        assert ranks.world == 1 and not isinstance(ranks, mindspore_backend.MindSporeRanks)
+    monkeypatch.setenv("MS_ROLE", "MS_SCHED")
+    with pytest.raises(SystemExit), processes_for(CellFM, ours, "npu"):
+        pass
 
 
 def test_runs_on_what_there_is():

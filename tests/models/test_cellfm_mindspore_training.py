@@ -1,4 +1,4 @@
-"""CellFM trained by MindSpore: PyTorch's curve, resumed exactly, saved for both; LoRA by the recorded numbers."""
+"""CellFM trained by MindSpore: PyTorch's curve, resumed exactly, saved for both."""
 
 from functools import partial
 from shutil import copyfile
@@ -15,18 +15,14 @@ from harness.recipe import Recipe
 from harness.torch_learner import clip_gradients, make_optimizer
 from harness.training import objective_error, pretrain
 from models.cellfm.config import CellFMConfig
+from models.cellfm.mindspore_backend import select_device
 from models.cellfm.torch_network import CellFMNetwork
 from tests.conftest import make_cells
-from tests.golden.cellfm.case import CELL, TOKEN, WEIGHTS, CellFM, load
-from tests.models.test_cellfm_pretraining import Recorded
+from tests.golden.cellfm.case import CellFM
+from tests.models import mindspore_parts as parts
+from tests.models.mindspore_parts import made_batch, tensors
 
-ms = pytest.importorskip("mindspore", reason="the extra is not installed: pip install 'cellfm-bench[mindspore]'")
-
-from models.cellfm import mindspore_gradients, mindspore_lora, mindspore_network, mindspore_objective  # noqa: E402
-from models.cellfm.mindspore_backend import select_device  # noqa: E402
-from models.cellfm.mindspore_learner import MindSporeLearner  # noqa: E402
-from models.cellfm.mindspore_optimizer import Optimizer  # noqa: E402
-
+pytestmark = parts.needs_mindspore
 BACKENDS = ("torch", "mindspore")
 
 
@@ -41,19 +37,6 @@ def small_data():
 
 def scratch(backend, **options):
     return CellFM.from_scratch(small_data().genes, seed=3, backend=backend, **options)
-
-
-def tensors(*arrays):
-    return [ms.Tensor(np.ascontiguousarray(array)) for array in arrays]
-
-
-def made_batch(n, length, seed=0):
-    """ids, values, mask, visible, counted."""
-    rng = np.random.default_rng(seed)
-    mask = np.arange(length) < rng.integers(1, length + 1, (n, 1))
-    ids = (rng.integers(1, 41, mask.shape) * mask).astype(np.int32)
-    values = (rng.random(mask.shape) * 3 * mask).astype(np.float32)
-    return ids, values, mask, mask & (rng.random(mask.shape) > 0.3), mask & (rng.random(mask.shape) > 0.5)
 
 
 # -- through the engine -------------------------------------------------------------------------------
@@ -133,8 +116,8 @@ def test_optimizer_is_that_of_torch(recipe):
     rng = np.random.default_rng(0)
     start = [rng.normal(size=shape).astype(np.float32) for shape in ((3, 4), (5,), (1, 1))]
     theirs = [torch.nn.Parameter(torch.from_numpy(array.copy())) for array in start]
-    ours = [ms.Parameter(ms.Tensor(array), name=f"p{i}") for i, array in enumerate(start)]
-    reference, optimizer = make_optimizer(theirs, recipe), Optimizer(ours, recipe)
+    ours = [parts.ms.Parameter(parts.ms.Tensor(array), name=f"p{i}") for i, array in enumerate(start)]
+    reference, optimizer = make_optimizer(theirs, recipe), parts.optimizer.Optimizer(ours, recipe)
     for step in range(1, 7):
         rate = 0.1 / step
         gradients = [(rng.normal(size=a.shape) * 10.0 ** -(step % 3)).astype(np.float32) for a in start]
@@ -153,13 +136,13 @@ def test_layer_by_layer_is_the_same(dropout):
     config = CellFMConfig(n_genes=40, width=16, layers=2, heads=2, value_bins=8, dropout=dropout)
     network = CellFMNetwork.allocate(config).initialise(torch.Generator().manual_seed(0))
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    ours = mindspore_network.CellFMNetwork.of_state(config, state)
+    ours = parts.network.CellFMNetwork.of_state(config, state)
     parameters = ours.trainable_params()
-    whole = mindspore_gradients.Gradients(ours, parameters)
-    layered = mindspore_gradients.LayerwiseGradients(ours, parameters)
+    whole = parts.gradients.Gradients(ours, parameters)
+    layered = parts.gradients.LayerwiseGradients(ours, parameters)
     totals = []
     for n, length in ((5, 30), (1, 1), (3, 12)):
-        batch = tensors(*made_batch(n, length), *mindspore_gradients.dropout_of(config, n, length, (0,)))
+        batch = tensors(*made_batch(n, length), *parts.gradients.dropout_of(config, n, length, (0,)))
         (one, some), (other, others) = whole(*batch), layered(*batch)
         assert_allclose(float(one), float(other), rtol=1e-5)
         for parameter, mine, wanted in zip(parameters, some, others, strict=True):
@@ -171,12 +154,12 @@ def test_layer_by_layer_is_the_same(dropout):
 def test_dropout_drops_its_share():
     """Of every column, in each branch by other draws, and neighbours independently; the mean stays."""
     config = CellFMConfig(n_genes=40, width=48, layers=4, heads=2, dropout=0.4)
-    noise, lowest, scale = mindspore_gradients.dropout_of(config, 20, 299, (1, 2))
-    again = mindspore_gradients.dropout_of(config, 20, 299, (1, 2))[0]
+    noise, lowest, scale = parts.gradients.dropout_of(config, 20, 299, (1, 2))
+    again = parts.gradients.dropout_of(config, 20, 299, (1, 2))[0]
     assert_array_equal(noise, again)
-    assert (noise != mindspore_gradients.dropout_of(config, 20, 299, (1, 3))[0]).mean() > 0.99
+    assert (noise != parts.gradients.dropout_of(config, 20, 299, (1, 3))[0]).mean() > 0.99
     ones = np.ones((20, 300, 48), np.float32)
-    drops = [mindspore_network.Dropout(48, branch) for branch in (1, 2)]
+    drops = [parts.network.Dropout(48, branch) for branch in (1, 2)]
     for layer, rate in enumerate((0.0, 0.1, 0.2, 0.3)):
         first, second = (drop(*tensors(ones, noise[layer], lowest[layer], scale[layer])).asnumpy() for drop in drops)
         dropped = first == 0
@@ -185,10 +168,7 @@ def test_dropout_drops_its_share():
         assert_allclose((dropped & (second == 0)).mean(), rate**2, atol=0.01)
         assert_allclose((dropped[..., 1:] & dropped[..., :-1]).mean(), rate**2, atol=0.01)
         assert_allclose((dropped[:, 1:] & dropped[:, :-1]).mean(), rate**2, atol=0.01)
-    assert (
-        mindspore_gradients.dropout_of(CellFMConfig(n_genes=4, width=32, layers=1, heads=1, dropout=0.0), 1, 1, ())
-        == ()
-    )
+    assert parts.gradients.dropout_of(CellFMConfig(n_genes=4, width=32, layers=1, heads=1, dropout=0.0), 1, 1, ()) == ()
 
 
 def test_learner_state_is_plain(tmp_path):
@@ -196,7 +176,7 @@ def test_learner_state_is_plain(tmp_path):
     model = scratch("mindspore")
     batch = model.tokenize(small_data().rows(0, 8), small_data().genes)
     with model.learner(Recipe(), seed=1) as learner:
-        assert isinstance(learner, MindSporeLearner)
+        assert isinstance(learner, parts.learner.MindSporeLearner)
         learner.step(batch, torch.Generator().manual_seed(0), 1e-3)
         torch.save(learner.state(), tmp_path / "state.pt")
         expected = learner.step(batch, torch.Generator().manual_seed(1), 1e-3)
@@ -205,65 +185,3 @@ def test_learner_state_is_plain(tmp_path):
         batch.values[0, 0] = np.nan
         with pytest.raises(InternalError, match="nan"):
             learner.step(batch, torch.Generator().manual_seed(2), 1e-3)
-
-
-# -- LoRA ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=list(WEIGHTS))
-def adapted(request):
-    """The recorded batch, and the network with the recorded additions."""
-    recorded = Recorded(load(request.param), "pt")
-    case = recorded.case
-    state = {name: tensor.numpy() for name, tensor in recorded.network.state_dict().items()}
-    network = mindspore_network.CellFMNetwork.of_state(recorded.network.config, state)
-    names = case.names("lora/param")
-    mindspore_lora.add_lora(network, {name: case[f"lora/param/{name}"] for name in names})
-    return recorded, network
-
-
-def test_lora(adapted):
-    recorded, network = adapted
-    case, real = recorded.case, recorded.mask.numpy()
-    assert {p.name for p in network.trainable_params()} == set(case["lora/trainable"].tolist())
-    batch = tensors(recorded.ids.int().numpy(), recorded.values, recorded.mask, recorded.visible)
-    cell, *rest = mindspore_objective.Predictions(network)(*batch)
-    assert_allclose(cell.asnumpy(), case["lora/cell_emb"], **CELL)
-    for found, key in zip(rest, ("gene_ctx", "gw_pred", "cw_pred"), strict=True):
-        assert_allclose(found.asnumpy()[real], case[f"lora/{key}"][real], **TOKEN)
-    tokens = case.tokens()
-    batch = tensors(tokens.gene_ids.astype(np.int32), tokens.values, tokens.mask)
-    cell = mindspore_network.Embedding(network)(*batch)[0].asnumpy()
-    assert_allclose(cell, case["lora/backbone_cell_emb"], **CELL)
-    plain = mindspore_network.CellFMNetwork.of_state(network.config, mindspore_lora.merged(network))
-    cell = mindspore_network.LayerwiseEmbedding(plain)(*batch)[0]
-    assert_allclose(cell, case["lora/merged_backbone_cell_emb"], **CELL)
-
-
-def test_ten_steps_of_lora(adapted):
-    recorded, network = adapted
-    arrays = recorded.ids.int(), recorded.values, recorded.mask, recorded.visible, recorded.counted, recorded.targets
-    batch = tensors(*(array.numpy() for array in arrays))
-    before = network.gene_emb.asnumpy()
-    optimizer = ms.nn.Adam(network.trainable_params(), learning_rate=1e-3)
-    step = mindspore_objective.TrainingStep(mindspore_objective.MaskedLoss(network), optimizer)
-    curve = [float(step(*batch)) for _ in range(10)]
-    assert_allclose(curve, recorded.case["lora/adam_losses"], rtol=1e-3)
-    assert_array_equal(network.gene_emb.asnumpy(), before)
-
-
-def test_fresh_lora_changes_nothing():
-    config = CellFMConfig(n_genes=40, width=16, layers=2, heads=2, value_bins=8)
-    source = CellFMNetwork.allocate(config).initialise(torch.Generator().manual_seed(0))
-    network, plain = (
-        mindspore_network.CellFMNetwork.of_state(config, {n: t.numpy() for n, t in source.state_dict().items()})
-        for _ in range(2)
-    )
-    additions = mindspore_lora.fresh_lora(network, rank=3)
-    with pytest.raises(KeyError, match="lora_q"):
-        mindspore_lora.add_lora(network, dict(list(additions.items())[1:]))
-    mindspore_lora.add_lora(network, additions)
-    batch = tensors(*made_batch(3, 9)[:3])
-    found, expected = (mindspore_network.Embedding(n)(*batch)[0].asnumpy() for n in (network, plain))
-    assert_allclose(found, expected, atol=1e-6)
-    assert all(p.shape == ((3, 16) if ".A." in p.name else (16, 3)) for p in network.trainable_params())

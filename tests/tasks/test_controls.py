@@ -105,6 +105,11 @@ def test_cached_vectors_of_labels_follow_the_labels(bench, tmp_path, cells):
 def test_labels_must_be_named_and_differ(cells):
     with pytest.raises(InputError, match=r"dataset\.cell_type"):
         load_model("perfect_embedding").embed_cells(cells)
+    with pytest.raises(InputError, match=r"model\.role=sort"):
+        load_model("perfect_embedding", role="sort")
+    cells.obs["severity"] = ["mild", "severe"] * 30
+    data = CellData(cells, columns={"label": "severity"})
+    assert load_model("perfect_embedding", role="label").embed_cells(data).shape == (60, 2)
     cells.obs["cell_type"] = "one"
     with pytest.raises(NotApplicableError, match="nothing to tell apart"):
         load_model("perfect_embedding").embed_cells(CellData(cells, columns={"cell_type": "cell_type"}))
