@@ -22,13 +22,16 @@ class Tables:
         self.problems: list[str] = []
         self._read: dict[str, pd.DataFrame | None] = {}
 
-    def get(self, record: RunRecord, kind: str, columns: tuple[str, ...]) -> pd.DataFrame | None:
-        """The table of this kind with at least these columns; None if the run has none that can be drawn."""
+    def get(self, record: RunRecord, kind: str, columns: tuple[str, ...], *, keep: bool = True) -> pd.DataFrame | None:
+        """The table of this kind with at least these columns; None if the run has none that can be drawn.
+
+        One with a row for every cell and head is better not kept in memory (`keep=False`).
+        """
         for artifact in record.artifacts:
             if artifact.kind == kind:
-                if artifact.sha256 not in self._read:
-                    self._read[artifact.sha256] = self._load(artifact, record)
-                table = self._read[artifact.sha256]
+                table = self._read[artifact.sha256] if artifact.sha256 in self._read else self._load(artifact, record)
+                if keep or table is None:
+                    self._read[artifact.sha256] = table
                 if table is not None and set(columns) <= set(table.columns):
                     return table
         return None

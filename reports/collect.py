@@ -120,9 +120,8 @@ def _scores(runs: list[RunRecord]) -> dict[Column, Score]:
 
 
 def _setting(record: RunRecord) -> str:
-    """`lora, mlp head`; nothing for a frozen network."""
-    head = fine_tuning(record).get("head")
-    return "" if record.setting == "frozen" else record.setting + (f", {head} head" if head else "")
+    """`lora mlp`, what is trained and the head trained with it; nothing for a frozen network."""
+    return "" if record.setting == "frozen" else f"{record.setting} {fine_tuning(record).get('head', '')}".strip()
 
 
 #: What may tell two entries of one name apart; all that do are shown.

@@ -48,7 +48,10 @@ def glance(ranked: list[Ranked]) -> Glance | None:
     for i, each in enumerate(shown):
         first = each.headline[0]
         names = (metric_title(first.metric), head_title(first.head))
-        found.heads.append((each.task.title, each.section.dataset, *names))
+        place = (each.section.task, each.section.dataset)
+        twice = sum((other.section.task, other.section.dataset) == place for other in shown) > 1
+        dataset = " · ".join(filter(None, (each.section.dataset, each.section.split if twice else "")))
+        found.heads.append((each.task.title, dataset, *names))
         for entry in figure_order(each):
             entries.setdefault((entry.track, entry.label), {})[i] = entry
     firsts = [next(iter(by_section.values())) for by_section in entries.values()]

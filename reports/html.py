@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +18,13 @@ from reports.artifacts import Tables
 from reports.board_table import BoardTable, NumberRow, board_table, number_rows
 from reports.cards import STATUSES as EXPOSURES
 from reports.controls import missing
-from reports.entries import Entry, Section
-from reports.figures.confusion import confusion_map
+from reports.entries import Section
 from reports.figures.best import best_rows
+from reports.figures.confusion import confusion_map
 from reports.figures.dots import dot_plots
 from reports.figures.figure import Figure
-from reports.figures.river import river
 from reports.figures.maps import metric_heat_map, unit_heat_maps
+from reports.figures.river import river
 from reports.figures.speed import speed_plot
 from reports.figures.svg import marker, picture
 from reports.figures.umap import Atlas, atlases, type_colours
@@ -60,6 +61,8 @@ class SectionView:
     heads: list[tuple[str, str]]
     dots: list[Figure]
     maps: list[Figure]
+    #: Those of the other heads, put away until asked for.
+    more_maps: list[Figure]
     boards: list[BoardTable]
     numbers: list[NumberRow]
     missing: list[Miss]
@@ -99,10 +102,12 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
         plural=wording.plural,
     )
     atlas_views: dict[str, list[Atlas]] = atlases([each.section for each in ranked], tables)
-    sections = [
-        _section(number, each, tables, type_colours(atlas_views.get(each.section.dataset, [])))
-        for number, each in enumerate(ranked, start=1)
-    ]
+    times = Counter((each.section.task, each.section.dataset) for each in ranked)
+    sections = []
+    for number, each in enumerate(ranked, start=1):
+        colours = type_colours(atlas_views.get(each.section.dataset, []))
+        several = times[each.section.task, each.section.dataset] > 1
+        sections.append(_section(number, each, tables, colours, several=several))
     planted = {each.section.dataset for each in ranked if each.planted}
     places: list[Environment] = environments(records)
     runs: list[RunView] = run_views(ranked, places)
@@ -127,20 +132,25 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
     return page + "\n"
 
 
-def _section(number: int, ranked: Ranked, tables: Tables, colours: dict[str, int]) -> SectionView:
+def _section(
+    number: int, ranked: Ranked, tables: Tables, colours: dict[str, int], *, several: bool = False
+) -> SectionView:
+    """What is printed of a section; `several` say that its data set has another, of another split."""
     section, headline = ranked.section, ranked.headline
     primary = headline[0] if headline else None
     order = figure_order(ranked)
     own = own_heads(section, order, {column.metric for column in headline})
     heads = sorted({c.head for c in headline if (c.metric, c.head) not in own} - {"none"}, key=wording.head_order)
-    maps = metric_heat_map(order, list(dict.fromkeys([*headline, *columns(section)])))
-    maps += unit_heat_maps(section, order, headline)
     winners = best_rows(ranked)
+    maps = [figure for entry, column in winners for figure in river(entry, column, tables, colours)]
     maps += unit_dots(section, winners, headline, tables)
     for entry, column in winners:
-        maps += river(entry, column, tables, colours)
-    for entry, column in winners:
         maps += confusion_map(entry, column, tables)
+    maps += metric_heat_map(order, list(dict.fromkeys([*headline, *columns(section)])))
+    by_unit = unit_heat_maps(section, order, headline)
+    shown = {figure.head for figure in by_unit}
+    first = primary.head if primary and primary.head in shown else min(shown, key=wording.head_order, default="")
+    maps += [figure for figure in by_unit if figure.head == first]
     seeds = sorted({run.seed for run in section.runs})
     about = [
         f"split {section.split}" if section.split else "",
@@ -150,11 +160,12 @@ def _section(number: int, ranked: Ranked, tables: Tables, colours: dict[str, int
     return SectionView(
         id=f"s{number}",
         title=ranked.task.title,
-        dataset=section.dataset,
+        dataset=" · ".join(filter(None, (section.dataset, section.split if several else ""))),
         about=" · ".join(filter(None, about)),
         heads=[(head, wording.head_title(head)) for head in heads] if len(heads) > 1 else [],
         dots=[*dot_plots(section, headline, order), *speed_plot(order, primary)],
         maps=maps,
+        more_maps=[figure for figure in by_unit if figure.head != first],
         boards=[board_table(section, board, headline) for board in ranked.boards],
         unscaled=missing(section, ranked.task.controls) if ranked.boards else "",
         leaks=_leaks(section),

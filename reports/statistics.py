@@ -150,6 +150,19 @@ def _student(values: Array, level: float) -> Interval:
     return Interval(estimate, estimate - half, estimate + half, n)
 
 
+def jackknife(estimate: float, left_out: Array, *, level: float = LEVEL) -> Interval:
+    """Interval of a number that is made of all blocks together, from its values (n,) with one block left out each.
+
+    Standard error of the jackknife and Student's quantile with n - 1 degrees of freedom (Tukey 1958; Efron & Tibshirani
+    1993, chapter 11). None below two blocks, or where no block changes it.
+    """
+    n = len(left_out)
+    if n < 2 or np.ptp(left_out) <= SAME:
+        return Interval(estimate, None, None, n)
+    half = float(_quantile(level, n) * np.sqrt((n - 1) * np.var(left_out)))
+    return Interval(estimate, estimate - half, estimate + half, n)
+
+
 def every_pair(n_models: int, level: float = LEVEL) -> float:
     """Level of each interval such that those of all pairs of `n_models` hold together with probability `level`.
 

@@ -252,7 +252,7 @@ def p_value(value: float | None) -> str:
 
 
 def pairs_of(ranked: Iterable[Ranked]) -> Iterable[tuple[str, str, str, Family | None, list[Pair]]]:
-    """Every comparison there is, of cells as nature made them: track, task, data set, its family, its pairs; `all` where data sets are pooled."""
+    """Every comparison of cells as nature made them: track, task, data set (`all` where pooled), family, pairs."""
     ranked = [each for each in ranked if not each.planted]
     for each in ranked:
         section = each.section

@@ -1,4 +1,4 @@
-"""Confusion of the best model of a board, over its seeds."""
+"""Confusion of a row, over its seeds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ MOST_CLASSES = 30
 Counts = dict[tuple[str, str], float]
 
 
-def confusion_map(entry: Entry | None, column: Column | None, tables: Tables) -> list[Figure]:
+def confusion_map(entry: Entry, column: Column, tables: Tables) -> list[Figure]:
     """True x predicted in per cent of each true class, from `confusion` or else `predictions` tables."""
-    if entry is None or column is None:
-        return []
-    counts, seeds = _counts(entry, column.head, tables)
+    counts, seeds = confusion_counts(entry, column.head, tables)
     if not counts:
         return []
     sizes: dict[str, float] = {}
@@ -46,13 +44,14 @@ def confusion_map(entry: Entry | None, column: Column | None, tables: Tables) ->
     return [Figure(title, svg, caption, wide=len(heads) > HALF_PAGE)]
 
 
-def _counts(entry: Entry, head: str, tables: Tables) -> tuple[Counts, int]:
+def confusion_counts(entry: Entry, head: str, tables: Tables) -> tuple[Counts, int]:
+    """(true, called) -> test cells over all seeds, and the seeds that stored them."""
     counts: Counts = {}
     seeds = 0
     for run in entry.runs:
         table = tables.get(run, "confusion", ("true", "predicted"))
         if table is None:
-            table = tables.get(run, "predictions", ("true", "predicted"))
+            table = tables.get(run, "predictions", ("true", "predicted"), keep=False)
         if table is None:
             continue
         if "head" in table:

@@ -22,12 +22,17 @@ class Figure:
 
 
 def short_names(entries: list[Entry]) -> dict[Entry, str]:
-    """The shortest names that tell the entries of one track apart: the label's first part, or all of it."""
+    """Short names that tell the entries of one track apart: the label's first part, and what others do not share."""
     names = {}
     for _, members in by_track(entries):
-        firsts = [entry.label.split(" · ")[0] for entry in members]
-        for entry, first in zip(members, firsts, strict=True):
-            names[entry] = first if firsts.count(first) == 1 and first else entry.label
+        parts = {entry: entry.label.split(" · ") for entry in members}
+        for entry, (first, *rest) in parts.items():
+            namesakes = [set(other) for other in parts.values() if other[0] == first]
+            shared = set.intersection(*namesakes)
+            names[entry] = " · ".join([first, *(part for part in rest if part not in shared)])
+        for entry in members:
+            if not names[entry] or sum(names[each] == names[entry] for each in members) > 1:
+                names[entry] = entry.label
     return names
 
 

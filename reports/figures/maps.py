@@ -31,7 +31,8 @@ def unit_heat_maps(section: Section, order: list[Entry], headline: list[Column])
         if head in {own[entry, metric] for entry in order}:
             continue
         units = {e: u for e in order if (u := e.units(metric, own[e, metric] or head, scope))}
-        if units:
+        several = len({key for found in units.values() for key in found}) > 1 or scope != "per-fold"
+        if units and several:  # one fold is the whole
             figures.append(_unit_map(metric, scope, head, units))
     return figures
 

@@ -23,6 +23,7 @@ MOST_POINTS = 5_000
 SIZE = 180.0
 #: Colours in the style sheet.
 COLOURS = 16
+BY_TYPE = "cell type"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ def atlases(sections: list[Section], tables: Tables) -> dict[str, list[Atlas]]:
     return {dataset: each for dataset, each in drawings.items() if each}
 
 
+def type_colours(of: list[Atlas]) -> dict[str, int]:
+    """Cell type -> its colour in the UMAPs of a data set, for other figures of the same cells."""
+    return {name: colour for atlas in of if atlas.title == BY_TYPE for colour, name, _ in atlas.legend}
+
+
 def _table(entry: Entry, tables: Tables) -> pd.DataFrame | None:
     """Coordinates of the run of the lowest seed that has any."""
     for run in entry.runs:
@@ -76,7 +82,7 @@ def _table(entry: Entry, tables: Tables) -> pd.DataFrame | None:
 def _atlases(members: list[tuple[Entry, pd.DataFrame]], most: int) -> list[Atlas]:
     names = short_names([entry for entry, _ in members])
     found = []
-    for column, title in (("cell_type", "cell type"), ("batch", "batch")):
+    for column, title in (("cell_type", BY_TYPE), ("batch", "batch")):
         sizes: dict[str, int] = {}
         for _, table in members:
             for value, n in (table[column].value_counts() if column in table else {}).items():

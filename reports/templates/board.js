@@ -76,6 +76,7 @@
         all("button", group).forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
         all("[data-head]", section).forEach((node) =>
           node.classList.toggle("off-head", head !== "" && node.dataset.head !== head && heads.has(node.dataset.head)));
+        all("details.more", section).forEach((each) => { each.open = head !== ""; });
         all("table.ranked", section).forEach((table) => {
           const metrics = all("th.metric", table);
           const shown = metrics.find((header) => header.dataset.head === head) ?? metrics[0];

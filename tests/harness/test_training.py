@@ -66,7 +66,7 @@ def test_pretrained_once_and_marked(bench, tmp_path):
     assert code == 0, err
     [record] = ResultStore(tmp_path / "results").records()
     assert record.track == "scratch" and "cells-seen" in record.flags
-    assert record.label.startswith("cellfm · scratch · 0.") and "490 cells" in record.label
+    assert record.label.startswith("cellfm · scratch · 0.") and "475 cells" in record.label
     assert record.provenance.corpus["name"] == "demo" and record.provenance.corpus["seen"]["tokens"] < 40_000
     assert record.cost.n_params > 0 and record.cost.pretrain_s > 0
     [folder] = (tmp_path / "cache" / "pretrained").iterdir()
@@ -159,7 +159,8 @@ def test_a_checkpoint_of_our_own_is_a_scratch_row(bench, tmp_path, folder):
     assert code == 0, err
     make_cells(n_cells=60, n_genes=60, seed=0).write_h5ad(tmp_path / "seen.h5ad")
     make_cells(n_cells=60, n_genes=60, seed=9).write_h5ad(tmp_path / "new.h5ad")
-    row = ("run", "model=cellfm", "task=annotation", "task.heads=[knn]", f"model.checkpoint={tmp_path}/mine")
+    task = ("task=annotation", "task.heads=[knn]", "task.min_train_cells=5")
+    row = ("run", "model=cellfm", *task, f"model.checkpoint={tmp_path}/mine")
     new = (f"dataset.path={tmp_path}/new.h5ad", "dataset.cell_type=cell_type")
     code, _, err = bench(*row, *new)
     assert code == 2 and "track=scratch" in err

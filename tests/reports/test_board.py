@@ -165,7 +165,7 @@ def test_summary_is_short_and_plain(board: Board) -> None:
     assert board.report.summary[0]["rank"] == "1"
     boards = Counter((r["task"], r["board"]) for r in board.report.summary)
     assert max(boards.values()) <= SHORT + 1  # the best of each board, and the SVM, which has its own head
-    assert sum(line["mean ± sd"].endswith("(no head)") for line in board.report.summary) == 2
+    assert sum(line["mean ± sd"].endswith("(own classifier)") for line in board.report.summary) == 2
 
 
 def test_terminal_shows_names_as_they_are(store: ResultStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,7 @@ def test_opens_without_error_and_runs_no_label(opened: Any) -> None:
 
 
 def test_every_figure_has_a_size(opened: Any) -> None:
+    opened.eval_on_selector_all("details.more", "nodes => nodes.forEach(n => n.open = true)")
     code = "nodes => nodes.map(n => [n.className.baseVal, n.clientWidth, n.clientHeight])"
     sizes = opened.eval_on_selector_all("svg", code)
     shown = [size for size in sizes if size[0] != "sign"]
@@ -73,6 +74,7 @@ def test_every_figure_has_a_size(opened: Any) -> None:
     assert tiny == []
     code = "nodes => nodes.every(n => getComputedStyle(n).stroke !== 'none')"
     assert opened.eval_on_selector_all("svg.umap path", code)
+    assert opened.eval_on_selector_all("svg.river path", code)
 
 
 def test_intervals_lie_on_their_bars(opened: Any) -> None:
@@ -130,11 +132,12 @@ def test_picking_a_head_shows_its_columns_and_ranks_by_it(opened: Any) -> None:
     opened.click("#s1 .heads button[data-pick=mlp]")
     assert opened.locator(f"{table} th.metric:visible small").all_inner_texts() == [
         "MLP",
-        "no head",
+        "own classifier",
     ]  # and what has its own head
     ranks = [int(r) for r in column(opened, table, 0) if r.isdigit()]
     assert ranks == sorted(ranks)
     assert opened.locator("#s1 .figures figure:visible[data-head=knn]").count() == 0
+    assert opened.locator("#s1 details.more figure:visible[data-head=mlp]").count() > 0
     opened.click("#s1 .heads button[data-pick='']")
     assert opened.locator(f"{table} th.metric:visible").count() > 3
 

@@ -86,7 +86,6 @@ def test_confusion_is_of_the_asked_head(store: ResultStore) -> None:
     (figure,) = confusion_map(section.entries[0], columns(section)[0], Tables(store))
     assert "3 of 4 a called a" in figure.svg
     assert "4 of 4 b called b" in figure.svg
-    assert confusion_map(None, None, Tables(store)) == []
 
 
 def test_large_embeddings_are_sampled_and_said_so(store: ResultStore) -> None:
@@ -133,7 +132,7 @@ def test_short_names_stay_distinct_within_a_track() -> None:
     ]
     (section,) = sections(runs)
     names = sorted(short_names(section.entries).values())
-    assert names == ["cellfm", "cellfm · scratch · 0.6M params", "cellfm · scratch · 2M params"]
+    assert names == ["cellfm", "cellfm · 0.6M params", "cellfm · 2M params"]
 
 
 def test_scale_and_ticks() -> None:

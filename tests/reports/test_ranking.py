@@ -169,7 +169,7 @@ def test_headline_without_head_takes_every_head_and_own_heads_are_kept() -> None
     assert [c.head for c in headline(section, about)] == ["knn", "mlp", "svm"]
     about.headline = (("macro_f1", "knn"), ("accuracy", "knn"))
     assert [c.head for c in headline(section, about)] == ["knn", "svm", "knn"]
-    assert [own_head(section, entry) for entry in section.entries] == [None, "svm"]
+    assert [own_head(section, entry, "macro_f1") for entry in section.entries] == [None, "svm"]
 
 
 @pytest.mark.parametrize("heads", [("knn", "mlp"), ("knn",)])
@@ -182,17 +182,18 @@ def test_a_predictor_without_head_stands_beside_every_head(heads: tuple[str, ...
         record("svm", metrics=f1(0.7, "none")),
     ]
     (section,) = sections(runs)
-    assert {e.label: own_head(section, e) for e in section.entries} == {"cellfm": None, "pca": None, "svm": "none"}
+    heads_brought = {e.label: own_head(section, e, "macro_f1") for e in section.entries}
+    assert heads_brought == {"cellfm": None, "pca": None, "svm": "none"}
     lines(runs, tmp_path)
     page = parse((tmp_path / "leaderboard.html").read_text())
-    assert "minus the best baseline, svm (no head, 0.700)" in page.find("p", class_="verdict")[0].text
+    assert "minus the best baseline, svm (own classifier, 0.700)" in page.find("p", class_="verdict")[0].text
     heads_of_columns = [" ".join(th.text.split()) for th in page.find("th", class_="metric")]
-    assert "Macro F1 ↑no head" in heads_of_columns
+    assert "Macro F1 ↑own classifier" in heads_of_columns
 
 
 def test_one_number_without_heads_is_nobodys_own() -> None:
     (section,) = sections([record(m, task="integration", metrics=[row("avg_bio", 0.5)]) for m in ("pca", "hvg")])
-    assert [own_head(section, entry) for entry in section.entries] == [None, None]
+    assert [own_head(section, entry, "avg_bio") for entry in section.entries] == [None, None]
 
 
 def test_known_task_brings_its_headline() -> None:
