@@ -12,7 +12,9 @@ from harness.metrics import row
 from harness.results import MetricRow, ResultStore, RunRecord
 from reports.board import write_report
 from reports.collect import sections
-from reports.ranking import headline, own_head, task
+from reports.compare import judge, pretraining
+from reports.entries import Column
+from reports.ranking import headline, own_column, own_head, rank, task
 from tests.reports.conftest import Board
 from tests.reports.fake_store import record
 from tests.reports.page import parse
@@ -189,6 +191,84 @@ def test_a_predictor_without_head_stands_beside_every_head(heads: tuple[str, ...
     assert "minus the best baseline, svm (own classifier, 0.700)" in page.find("p", class_="verdict")[0].text
     heads_of_columns = [" ".join(th.text.split()) for th in page.find("th", class_="metric")]
     assert "Macro F1 ↑own classifier" in heads_of_columns
+
+
+def test_classifiers_of_their_own_share_one_column_beside_numbers_of_the_vectors(tmp_path: Path) -> None:
+    """`rogi` has no head in any row, and embeddings may report more without one: neither hides a predictor."""
+    vectors = [row("rogi", 0.2), row("accuracy", 0.1)]
+    heads = ("knn", "mlp")
+    runs = [
+        record("pca", metrics=[*(r for h in heads for r in (*f1(0.5, h), row("accuracy", 0.5, head=h))), *vectors]),
+        record("cellfm", track="scratch", metrics=[*(r for h in heads for r in f1(0.4, h)), *vectors]),
+        *(record(m, metrics=[*f1(v, "none"), row("accuracy", v)]) for m, v in (("svm", 0.7), ("lr", 0.6), ("nn", 0.3))),
+    ]
+    (section,) = sections(runs)
+    own = {e.label: own_column(section, e, Column("macro_f1", "mlp", "1")).head for e in section.entries}
+    assert own == {"cellfm": "mlp", "lr": "none", "nn": "none", "pca": "mlp", "svm": "none"}
+    found = [line for line in lines(runs, tmp_path) if line["metric"] == "macro_f1" and line["head"] == "none"]
+    assert places(found, "model", "rank") == [("svm", "1"), ("lr", "2"), ("nn", "3")]
+    page = parse((tmp_path / "leaderboard.html").read_text())
+    titles = [" ".join(th.text.split()) for th in page.find("th", class_="metric")]
+    assert titles.count("Macro F1 ↑own classifier") == 1
+    assert not {"Macro F1 ↑", "Accuracy ↑"} & set(titles)
+    (ranked,) = map(rank, [section])
+    judge(ranked)
+    for head in heads:
+        members = ranked.boards[0].families[Column("macro_f1", head, "1")].members
+        assert sorted(m.entry.label for m in members) == ["cellfm", "lr", "nn", "pca", "svm"]
+
+
+def tuned(head: str, value: float = 0.5, **more: object) -> RunRecord:
+    """A network fine-tuned with a head of its own."""
+    settings = {"head": head, "lora_rank": 16, **more.pop("finetune", {})}  # type: ignore[dict-item]
+    about = {"track": "scratch", "label": "cellfm · scratch · 1M params", "setting": "lora"}
+    return record("cellfm", metrics=f1(value, head), **{**about, **more}, provenance={"config": {"finetune": settings}})
+
+
+def test_networks_fine_tuned_differently_are_rows_of_their_own() -> None:
+    frozen = record("cellfm", track="scratch", label="cellfm · scratch · 1M params", metrics=f1(0.4))
+    runs = [frozen, tuned("mlp"), tuned("mlp", seed=1), tuned("native"), tuned("native", setting="full")]
+    (section,) = sections(runs)
+    plain = "cellfm · scratch · 1M params"
+    named = {entry.label: len(entry.runs) for entry in section.entries}
+    assert named == {plain: 1, f"{plain} · full native": 1, f"{plain} · lora mlp": 2, f"{plain} · lora native": 1}
+    (alone,) = sections([tuned("mlp")])  # of the same name whatever stands beside it
+    assert alone.entries[0].label == f"{plain} · lora mlp"
+
+
+def test_what_else_sets_fine_tuned_rows_apart_is_said() -> None:
+    (section,) = sections([tuned("mlp"), tuned("mlp", finetune={"lora_rank": 4, "patience": None})])
+    names = sorted(entry.label.partition("lora mlp")[2] for entry in section.entries)
+    assert names == [" · lora rank 16", " · lora rank 4 · patience None"]
+
+
+def test_rows_nothing_tells_apart_bear_their_run() -> None:
+    corpus = {"label": "a", "metrics": f1(0.5), "track": "published"}
+    runs = [
+        record("a", run_id=f"{digit}" * 16, **corpus, provenance={"checkpoint_sha256": f"{'0' * 20}{digit}"})
+        for digit in "12"
+    ]
+    (section,) = sections(runs)
+    assert sorted(entry.label for entry in section.entries) == [f"a · 00000000 · {d * 8}" for d in "12"]
+
+
+def test_a_failed_head_is_not_put_beside_another() -> None:
+    why = "no classifier of its own"
+    failed = tuned("native", status="not-applicable", error=why)
+    (section,) = sections([tuned("mlp"), failed.model_copy(update={"metrics": []})])
+    found = {entry.label.rpartition(" ")[2]: (len(entry.runs), len(entry.missing)) for entry in section.entries}
+    assert found == {"mlp": (1, 0), "native": (0, 1)}
+
+
+def test_what_pretraining_is_worth_is_asked_of_networks_tuned_alike() -> None:
+    runs = [tuned("mlp", 0.6), tuned("mlp", 0.7, finetune={"lora_rank": 4})]
+    runs += [
+        tuned("mlp", value, finetune={"lora_rank": r}, track="untrained", label="u")
+        for r, value in ((4, 0.5), (16, 0.1))
+    ]
+    (ranked,) = map(rank, sections(runs))
+    pairs = pretraining(ranked, Column("macro_f1", "mlp", "1"))
+    assert sorted(round(pair.difference.estimate, 3) for pair in pairs) == [0.2, 0.5]
 
 
 def test_one_number_without_heads_is_nobodys_own() -> None:

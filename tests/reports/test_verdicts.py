@@ -283,6 +283,14 @@ def test_verdicts_over_data_sets_need_data_sets(tmp_path: Path) -> None:
     assert "all data sets: too few to tell" in parse(report.html.read_text()).find("section", id="glance")[0].text
 
 
+def test_a_split_without_a_baseline_does_not_take_the_sentence_over_data_sets_away() -> None:
+    runs = [run("a", classes(0.7, i), dataset=f"d{i}") for i in range(3)]
+    runs += [run("pca", classes(0.5, 50 + i), "baseline", dataset=f"d{i}") for i in range(3)]
+    alone = run("a", classes(0.7, 1), dataset="d0", split="leave-batch-out:x", setting="lora", head="mlp")
+    ((_, family, _),) = overall(judged([*runs, alone]))
+    assert next(iter(family.pairs.values())).n_units == 3
+
+
 ODD = {
     "one model": [run("a", classes(0.7, 1))],
     "one model, many seeds": [run("a", classes(0.7, s), seed=s) for s in range(3)],
