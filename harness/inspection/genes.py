@@ -81,7 +81,8 @@ def inspect_genes(var: Any, obs_names: list[str], gene_ids: str = "auto") -> Gen
         versions=sum(bool(ENSEMBL.match(n)) and "." in n for n in _raw_ids(var, gene_ids)),
         duplicates=sum(counted[name] - 1 for name in twice),
         duplicate_examples=tuple(twice[:EXAMPLES]),
-        dates=tuple(date_mangled(symbols)[:EXAMPLES]),
+        # SEPT2 is an old symbol that came through; 2-Sep is one that did not.
+        dates=tuple(name for name in date_mangled(symbols) if not name.isalnum())[:EXAMPLES],
         odd_case=len(odd),
         odd_case_examples=tuple(odd[:EXAMPLES]),
         transposed=transposed,
