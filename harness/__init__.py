@@ -24,9 +24,9 @@ _PUBLIC = {
     "InputError": "harness.errors",
     "MetricRow": "harness.results",
     "ModelAdapter": "harness.model",
-    "ModelSpec": "harness.model",
+    "ModelSpec": "harness.spec",
     "NotApplicableError": "harness.errors",
-    "PretrainingLoss": "harness.model",
+    "PretrainingLoss": "harness.loss",
     "ResultStore": "harness.results",
     "RunRecord": "harness.results",
     "Split": "harness.task",
@@ -59,15 +59,15 @@ if TYPE_CHECKING:
     from harness.errors import InputError, NotApplicableError
     from harness.genes import GeneMatch, GeneTable
     from harness.loading import load_dataset, load_model, load_task
+    from harness.loss import PretrainingLoss
     from harness.model import (
         Embedder,
         FittedEmbedder,
         ModelAdapter,
-        ModelSpec,
-        PretrainingLoss,
         TaskBaseline,
     )
     from harness.registry import register_model, register_task
     from harness.results import MetricRow, ResultStore, RunRecord
+    from harness.spec import ModelSpec
     from harness.task import Split, Task, TaskResult
     from harness.tokens import CellOutput, GeneEmbedding, TokenBatch

@@ -7,15 +7,16 @@ The engine owns the loop over cells (`harness.embedding`), the cache, the device
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from harness.errors import NotApplicableError
 from harness.genes import GeneMatch, GeneTable, match_exact
+from harness.loss import PretrainingLoss
+from harness.spec import ModelSpec
 from harness.tokens import CellOutput, GeneEmbedding, TokenBatch, TokenEmbedding
 
 if TYPE_CHECKING:
@@ -27,64 +28,6 @@ if TYPE_CHECKING:
     from harness.learner import Learner
     from harness.ranks import Ranks
     from harness.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What a model is, as data.
-
-    Parameters
-    ----------
-    name
-        Registered name, `[a-z0-9_-]+`.
-    title
-        Name in print.
-    version
-        Version of the adapter. Raise it whenever a number it gives changes: old rows are then computed anew.
-    kind
-        `foundation` (pretrained network), `embedding` (baseline fitted to the data set, gives cell vectors) or
-        `predictor` (baseline of one task, gives predictions).
-    gene_ids
-        Id space of the vocabulary; `any` reads every column.
-    readouts
-        Ways to read a cell vector; the first is the official one and the default.
-    draws
-        Whether an embedding depends on the run's seed; if not, all seeds share one.
-    tasks
-        For a predictor: the tasks it can do. Empty for the others.
-    control
-        Made to bound the scores from below or above (see `Task.controls`): shown, never ranked.
-    reads_labels
-        Whether it looks at the labels of the cells it embeds; only a control may.
-    code_licence, weights_licence
-        None if the authors state none.
-    commercial_use
-        Whether the weights may be used commercially; None if unknown.
-    pretraining
-        What the released weights were pretrained on, in words; None for baselines.
-    species
-        Species the vocabulary covers.
-    expected_failures
-        Conformance checks this model is known not to pass, with the reason.
-    """
-
-    name: str
-    title: str
-    version: str = "1"
-    kind: Literal["foundation", "embedding", "predictor"] = "foundation"
-    gene_ids: Literal["symbol", "ensembl", "protein", "any"] = "symbol"
-    readouts: tuple[str, ...] = ("cls",)
-    draws: bool = True
-    tasks: tuple[str, ...] = ()
-    control: bool = False
-    reads_labels: bool = False
-    paper: str | None = None
-    code_licence: str | None = None
-    weights_licence: str | None = None
-    commercial_use: bool | None = None
-    pretraining: str | None = None
-    species: tuple[str, ...] = ("human",)
-    expected_failures: Mapping[str, str] = field(default_factory=dict)
 
 
 class Embedder(ABC):
@@ -328,27 +271,3 @@ class TaskBaseline(ABC):
     def n_params(self) -> int:
         """Not counted."""
         return 0
-
-
-@dataclass(frozen=True)
-class PretrainingLoss:
-    """A loss whose masks are drawn and whose terms are counted, before the network has run.
-
-    Each term is a sum over what is predicted, divided by its count over the whole batch. Counts known beforehand let
-    the parts of a batch (micro-batches, devices) add up to the batch's own gradient.
-
-    Parameters
-    ----------
-    counts
-        Term -> how much is predicted, a number or a tensor of one.
-    sums
-        Runs the network: term -> sum of the errors, a tensor with its gradient.
-    """
-
-    counts: Mapping[str, Any]
-    sums: Callable[[], Mapping[str, Any]]
-
-    @property
-    def total(self) -> Any:
-        """The scalar loss of this batch alone: the sum over terms of sum / count."""
-        return sum(total / max(float(self.counts[name]), 1.0) for name, total in self.sums().items())

@@ -22,11 +22,12 @@ from harness.config import RunConfig
 from harness.data import CellData
 from harness.devices import device_for
 from harness.errors import InputError
-from harness.model import ModelAdapter, ModelSpec
+from harness.model import ModelAdapter
 from harness.places import checkpoint_folders, checkpoints_root, variant_name
 from harness.recipe import Recipe
 from harness.registry import MODELS
 from harness.results import content_id
+from harness.spec import ModelSpec
 from harness.vocabulary import vocabulary
 
 #: Keys of a model's config that are the engine's; all others are options of the model.

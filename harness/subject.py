@@ -10,10 +10,11 @@ import numpy as np
 from harness.cache import Cache
 from harness.data import CellData
 from harness.errors import InputError, InternalError, NotApplicableError
-from harness.model import Embedder, ModelAdapter, ModelSpec
+from harness.model import Embedder, ModelAdapter
 from harness.provenance import CostMeter
 from harness.results import Cost
 from harness.sources import ModelSource
+from harness.spec import ModelSpec
 from harness.tuning import Tuning
 
 if TYPE_CHECKING:

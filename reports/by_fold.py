@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from harness.results import RunRecord
 from reports.artifacts import Tables
 from reports.entries import Entry
 from reports.statistics import Interval, jackknife
@@ -23,11 +24,11 @@ def fold_intervals(entry: Entry, head: str, means: dict[str, float], tables: Tab
         F1 of each class as the records have it, the mean over seeds. A class whose predictions give another number has
         no interval, nor has one that is in fewer than two folds.
     """
-    counts = [found for run in entry.runs if (found := _counts(tables, run, head)) is not None]
+    counts = [each for run in entry.runs if (each := _counts(tables, run, head)) is not None]
     if not counts or len(counts) < len(entry.runs):
         return {}
     folds = sorted({fold for each in counts for fold, _ in each})
-    found = {}
+    found: dict[str, Interval] = {}
     for name, mean in means.items():
         inside = [fold for fold in folds if any(each.get((fold, name), _NONE)[1:].sum() for each in counts)]
         whole = _mean_f1(counts, inside, name)
@@ -45,7 +46,7 @@ _NONE = np.zeros(3)
 _Counts = dict[tuple[str, str], np.ndarray]
 
 
-def _counts(tables: Tables, run, head: str) -> _Counts | None:
+def _counts(tables: Tables, run: RunRecord, head: str) -> _Counts | None:
     """(fold, class) -> hits, true cells, called cells of one run."""
     table = tables.get(run, "predictions", ("true", "predicted", "head", "fold"), keep=False)
     if table is None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 
 from harness.results import RunRecord, content_id
-from reports.entries import Column, Entry, Score, Section, defined, fine_tuning
+from reports.entries import Column, Entry, Score, Section, defined, fine_tuning, trained
 
 
 def sections(records: Iterable[RunRecord]) -> list[Section]:
@@ -119,11 +119,6 @@ def _scores(runs: list[RunRecord]) -> dict[Column, Score]:
     return scores
 
 
-def _setting(record: RunRecord) -> str:
-    """`lora mlp`, what is trained and the head trained with it; nothing for a frozen network."""
-    return "" if record.setting == "frozen" else f"{record.setting} {fine_tuning(record).get('head', '')}".strip()
-
-
 #: What may tell two entries of one name apart; all that do are shown.
 _MARKS: tuple[Callable[[RunRecord], str], ...] = (
     lambda record: record.model,
@@ -144,14 +139,14 @@ def _tell_apart(entries: list[Entry]) -> None:
         groups.setdefault((entry.track, entry.label), []).append(entry)
     for group in groups.values():
         marks = [mark for mark in _MARKS if len({mark(entry.about) for entry in group}) > 1]
-        told = {}
+        told: dict[Entry, tuple[str, ...]] = {}
         for entry in group:
-            words = [_setting(entry.about), *_tuned(entry, group), *(mark(entry.about) for mark in marks)]
+            words = [trained(entry.about), *_tuned(entry, group), *(mark(entry.about) for mark in marks)]
             told[entry] = tuple(filter(None, words))
         times = Counter(told.values())
-        for entry, words in told.items():
-            more = (entry.about.run_id[:8],) if times[words] > 1 else ()
-            entry.suffix = "".join(f" · {text}" for text in (*words, *more))
+        for entry, shown in told.items():
+            more = (entry.about.run_id[:8],) if times[shown] > 1 else ()
+            entry.suffix = "".join(f" · {text}" for text in (*shown, *more))
 
 
 def _tuned(entry: Entry, group: list[Entry]) -> list[str]:

@@ -163,8 +163,14 @@ def defined(value: float | None) -> float | None:
 
 
 def fine_tuning(record: RunRecord) -> dict[str, Any]:
-    """The settings it was fine-tuned by (`conf/finetune`); nothing for a frozen network."""
-    return {} if record.setting == "frozen" else dict(record.provenance.config.get("finetune") or {})
+    """The settings it was fine-tuned by (`conf/finetune`) that have a value; nothing for a frozen network."""
+    said = {} if record.setting == "frozen" else record.provenance.config.get("finetune") or {}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def trained(record: RunRecord) -> str:
+    """`lora mlp`: what of the network was trained, and the head with it; nothing for a frozen network."""
+    return "" if record.setting == "frozen" else f"{record.setting} {fine_tuning(record).get('head', '')}".strip()
 
 
 def plain_label(record: RunRecord) -> str:

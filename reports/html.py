@@ -18,7 +18,7 @@ from reports.artifacts import Tables
 from reports.board_table import BoardTable, NumberRow, board_table, number_rows
 from reports.cards import STATUSES as EXPOSURES
 from reports.controls import missing
-from reports.entries import Section
+from reports.entries import Section, trained
 from reports.figures.best import best_rows
 from reports.figures.confusion import confusion_map
 from reports.figures.dots import dot_plots
@@ -208,7 +208,7 @@ def _misses(section: Section) -> list[Miss]:
             alike.setdefault((record.status, record.error or "no reason recorded"), []).append(record)
         for (status, reason), records in alike.items():
             seeds = wording.listing(record.seed for record in records)
-            name = entry.label.partition(" · ")[0]
+            name = " · ".join(filter(None, (entry.label.partition(" · ")[0], trained(records[0]))))
             found.append(Miss(entry.track, name, status, reason, seeds, [r.run_id[:10] for r in records]))
     return found
 

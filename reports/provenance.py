@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 
 from harness.results import MetricRow, RunRecord
-from reports.entries import Column, defined
+from reports.entries import Column, defined, fine_tuning
 from reports.ranking import Ranked
 from reports.wording import NOTHING, STATUSES, head_title, metric_title, quantity, score, seconds
 
@@ -113,6 +113,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         ("record", f"{record.run_id}.json"),
         ("model", "-".join(filter(None, (record.model, record.variant)))),
         ("setting, read-out", ", ".join(filter(None, (record.setting, record.readout)))),
+        ("fine-tuning", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in fine_tuning(record).items())),
         ("split", record.split),
         ("config hash", about.config_hash),
         ("data sha256", about.dataset_sha256),

@@ -11,7 +11,8 @@ from harness.conformance.trial import SEED, Trial, require, same
 from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneTable
-from harness.model import FittedEmbedder, ModelAdapter, ModelSpec, TaskBaseline
+from harness.model import FittedEmbedder, ModelAdapter, TaskBaseline
+from harness.spec import ModelSpec
 
 KINDS: dict[str, type] = {"foundation": ModelAdapter, "embedding": FittedEmbedder, "predictor": TaskBaseline}
 

@@ -13,7 +13,8 @@ from harness.conformance.cells import made_cells, made_genes
 from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneTable
-from harness.model import FittedEmbedder, ModelAdapter, ModelSpec
+from harness.model import FittedEmbedder, ModelAdapter
+from harness.spec import ModelSpec
 
 #: Two computations of one cell's embedding may differ by this much: batches of other shapes and other numbers
 #: of threads sum in another order (float32).

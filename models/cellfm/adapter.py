@@ -13,9 +13,11 @@ import numpy as np
 from harness import devices
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneMatch, GeneTable
-from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.loss import PretrainingLoss
+from harness.model import ModelAdapter
 from harness.ranks import Ranks, torchrun
 from harness.registry import register_model
+from harness.spec import ModelSpec
 from harness.tokens import CellOutput, TokenBatch
 from models.cellfm import gene_names, mindspore_backend, release
 from models.cellfm.config import CellFMConfig

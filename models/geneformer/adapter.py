@@ -12,8 +12,10 @@ import numpy as np
 
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneMatch, GeneTable
-from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.loss import PretrainingLoss
+from harness.model import ModelAdapter
 from harness.registry import register_model
+from harness.spec import ModelSpec
 from harness.tokens import CellOutput, TokenBatch
 from models.geneformer.dictionaries import CLS, EOS, MASK, PAD, GeneDictionaries
 from models.geneformer.release import PRETRAINED, find_dictionaries, find_model

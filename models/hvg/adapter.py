@@ -7,8 +7,9 @@ from scipy.sparse import csr_matrix
 
 from harness.counts import highly_variable, log_normalise
 from harness.data import CellData
-from harness.model import FittedEmbedder, ModelSpec
+from harness.model import FittedEmbedder
 from harness.registry import register_model
+from harness.spec import ModelSpec
 
 
 @register_model("hvg")

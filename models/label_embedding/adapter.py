@@ -9,8 +9,9 @@ import numpy as np
 from harness.data import ROLES, CellData
 from harness.draws import normal
 from harness.errors import InputError, NotApplicableError
-from harness.model import Embedder, ModelSpec
+from harness.model import Embedder
 from harness.registry import register_model
+from harness.spec import ModelSpec
 
 #: Standard deviation of the jitter: a hundredth of the distance between two labels. Without it all neighbours tie.
 JITTER = 0.01 * np.sqrt(2)

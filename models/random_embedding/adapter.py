@@ -9,8 +9,9 @@ from scipy.sparse import csr_matrix
 
 from harness.data import CellData
 from harness.draws import cell_keys, normal
-from harness.model import FittedEmbedder, ModelSpec
+from harness.model import FittedEmbedder
 from harness.registry import register_model
+from harness.spec import ModelSpec
 
 
 @register_model("random_embedding")

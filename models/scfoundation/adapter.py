@@ -11,9 +11,11 @@ import numpy as np
 from harness.checkpoints import LoadReport, load_state
 from harness.errors import InputError
 from harness.genes import GeneMatch, GeneTable
-from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.loss import PretrainingLoss
+from harness.model import ModelAdapter
 from harness.networks import empty, seeded
 from harness.registry import register_model
+from harness.spec import ModelSpec
 from harness.tokens import CellOutput, TokenBatch
 from models.scfoundation import release, tokenizer
 from models.scfoundation.config import SPECIAL, Sizes, Stack, flatten, official_config, performer_features, sizes_of

@@ -11,9 +11,11 @@ import numpy as np
 from harness.checkpoints import LoadReport, load_state
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneMatch, GeneTable
-from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.loss import PretrainingLoss
+from harness.model import ModelAdapter
 from harness.networks import empty, seeded
 from harness.registry import register_model
+from harness.spec import ModelSpec
 from harness.tokens import CellOutput, TokenBatch
 from models.scgpt import release
 from models.scgpt.tokenizer import N_BINS, SpecialTokens, tokenize

@@ -13,9 +13,11 @@ import numpy as np
 from harness.checkpoints import LoadReport, load_state
 from harness.errors import InputError
 from harness.genes import GeneMatch, GeneTable
-from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.loss import PretrainingLoss
+from harness.model import ModelAdapter
 from harness.networks import empty
 from harness.registry import register_model
+from harness.spec import ModelSpec
 from harness.tokens import CellOutput, TokenBatch
 from models.uce import release, tables
 from models.uce.config import FRESH, HEADS, PAD_LENGTH, SAMPLE_SIZE, Sizes

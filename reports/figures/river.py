@@ -90,7 +90,8 @@ def _draw(flows: Counts, order: list[str], hues: dict[str, str], folded: int, la
     scale = max(200.0, (LABEL + 2) * len(order)) / sum(flows.values())
     sides = [_stack(order, _sums(flows, side), scale) for side in (0, 1)]
     titles = {name: f"{folded} other types" if name == _REST else name for name in order}
-    parts, mistakes = [], []
+    parts: list[Markup] = []
+    mistakes: list[Markup] = []
     ends = [{node.name: node.y for node in side} for side in sides]
     totals = _sums(flows, 0)
     for true, predicted in sorted(flows, key=lambda pair: (order.index(pair[0]), order.index(pair[1]))):
@@ -135,7 +136,8 @@ def _labels(nodes: list[_Node], side: int, hues: dict[str, str], titles: dict[st
         height = max(node.height, 1.0)
         name = f" {_cells(node.n)}"
         words = shorten(titles[node.name], LEFT - BAR - 24 - text_width(name, 11))
-        hint = tag("title", f"{titles[node.name]}: {_cells(node.n)} {'cells' if side == 0 else 'cells called so'}")
+        noun = f"cell{'s' * (node.n > 1)}{' called so' * side}"
+        hint = tag("title", f"{titles[node.name]}: {_cells(node.n)} {noun}")
         parts.append(tag("rect", x=bar, y=node.y, width=BAR, height=height, class_=hues[node.name] or None))
         parts.append(line(end, node.y + node.height / 2, tip, y, "leader"))
         number = tag("tspan", name, class_="tick")
@@ -155,4 +157,4 @@ def spread_labels(wanted: list[float], least: float, low: float, high: float) ->
 
 
 def _cells(n: float) -> str:
-    return "<1" if 0 < n < 0.5 else f"{n:,.0f}"
+    return "<1" if 0 < n < 1 else f"{n:,.0f}"

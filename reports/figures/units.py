@@ -44,7 +44,7 @@ def unit_dots(
     column, metric, scope = kind
     shown: dict[Entry, dict[str, Interval]] = {}
     sizes: dict[str, int] = {}
-    over: dict[str, None] = {}
+    over: dict[str, list[Entry]] = {}
     for entry, _ in rows:
         head = own_column(section, entry, column).head
         units = entry.units(metric, head, scope)
@@ -53,8 +53,8 @@ def unit_dots(
         means = {key: mean for key, (mean, _) in units.items() if mean is not None}
         if means:
             by_fold = fold_intervals(entry, head, means, tables) if (metric, scope) == ("f1", "per-class") else {}
-            shown[entry] = {**_over_seeds(entry, metric, head, scope), **by_fold}
-            over.setdefault(_words(shown[entry], by_fold, len(entry.runs)))
+            shown[entry] = _with_folds(means, by_fold) if by_fold else _over_seeds(entry, metric, head, scope)
+            over.setdefault(_words(shown[entry], by_fold, len(entry.runs)), []).append(entry)
     if not shown:
         return []
     keys = sorted(sizes, key=lambda key: (-sizes[key], key))
@@ -63,7 +63,9 @@ def unit_dots(
     heads = {entry: own_column(section, entry, column).head for entry in shown}
     card = metric_card(metric)
     title = f"{card.title} per {unit} {arrow(card.higher_is_better)}"
-    caption = "".join(f"{words}. " for words in over if words)
+    names = short_names(list(shown))
+    whose = {words: f"{', '.join(names[e] for e in group)}: " if len(over) > 1 else "" for words, group in over.items()}
+    caption = "".join(f"{whose[words]}{words}. " for words in over if words)
     if any(sizes.values()):
         caption += f"The largest {unit} first; in brackets its test cells."
     if len(kept) < len(keys):
@@ -91,6 +93,11 @@ def _over_seeds(entry: Entry, metric: str, head: str, scope: str) -> dict[str, I
             if (row.name, row.head, row.scope) == (metric, head, scope) and (value := defined(row.value)) is not None:
                 values.setdefault(row.key, []).append(value)
     return {key: mean_interval(np.array(each), np.arange(len(each))[:, None]) for key, each in values.items()}
+
+
+def _with_folds(means: dict[str, float], by_fold: dict[str, Interval]) -> dict[str, Interval]:
+    """Unit -> its interval over folds; none for what is in one fold only, rather than one of another kind."""
+    return {key: by_fold.get(key) or Interval(mean, None, None, 1) for key, mean in means.items()}
 
 
 def _words(intervals: dict[str, Interval], by_fold: dict[str, Interval], seeds: int) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import InputError
-from harness.model import ModelSpec, TaskBaseline
+from harness.model import TaskBaseline
+from harness.spec import ModelSpec
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -13,7 +13,8 @@ import scipy.sparse as sp
 from harness.checkpoints import read_torch
 from harness.errors import InputError
 from harness.genes import GeneMatch
-from harness.model import ModelSpec, PretrainingLoss
+from harness.loss import PretrainingLoss
+from harness.spec import ModelSpec
 from harness.tokens import CellOutput
 from tests.conformance.toy import CONTEXT, Toy
 

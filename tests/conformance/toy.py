@@ -10,7 +10,9 @@ import numpy as np
 from harness.checkpoints import load_state, read_torch
 from harness.draws import CellDraws
 from harness.errors import InputError
-from harness.model import ModelAdapter, ModelSpec, PretrainingLoss
+from harness.loss import PretrainingLoss
+from harness.model import ModelAdapter
+from harness.spec import ModelSpec
 from harness.tokens import CellOutput, TokenBatch
 
 CONTEXT = 48

@@ -52,9 +52,9 @@ def test_the_record_says_it(bench, tmp_path, cells_file):
 
 def test_an_experiment_of_several_grids():
     found = sweeps(["experiment=annotation_real"])
-    assert len(found) == 5
+    assert len(found) == 6
     assert all("experiment=annotation_real" in sweep and "task.split=auto" in sweep for sweep in found)
-    assert len(expand(found[-1])) == 8  # two models x two settings x two seeds
+    assert len(expand(found[-2])) == 12  # two models x three settings x two seeds
     overridden = sweeps(["experiment=annotation_real", "seed=7", "dataset.max_cells=null"])
     assert all("seed=7" in sweep and "dataset.max_cells=null" in sweep for sweep in overridden)
     assert sweeps(["model=pca", "task=annotation"]) == [["model=pca", "task=annotation"]]

@@ -16,6 +16,7 @@ from reports.statistics import (
     equal_weights,
     every_pair,
     holm,
+    jackknife,
     mean_interval,
     mean_ranks,
     paired_test,
@@ -272,3 +273,42 @@ def test_a_difference_that_touches_zero_is_a_tie() -> None:
     assert Difference(0.1, 1e-6, 0.2, 12).tied is False
     assert Difference(0.1, 1e-6, 0.2, 5).tied is None
     assert Difference(0.1, None, None, 1).tied is None
+
+
+# ---- numbers that are made of all blocks together
+
+
+def test_jackknife_of_a_mean_is_students_t() -> None:
+    values = np.random.default_rng(3).normal(0.6, 0.1, 7)
+    left_out = np.array([np.delete(values, i).mean() for i in range(7)])
+    found = jackknife(values.mean(), left_out)
+    low, high = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
+    assert (found.low, found.high, found.n_blocks) == (pytest.approx(low), pytest.approx(high), 7)
+
+
+def test_jackknife_of_a_ratio_covers_it() -> None:
+    """F1 over eight donors that differ: the interval holds the number of many donors about as often as it says."""
+    rng = np.random.default_rng(5)
+
+    def donors(n: int) -> np.ndarray:
+        rate = rng.beta(12, 4, n)
+        size = rng.integers(20, 60, n)
+        hits = rng.binomial(size, rate)
+        return np.stack([hits, size, hits + rng.binomial(size, 0.1)], axis=1)
+
+    def f1(counts: np.ndarray) -> float:
+        hits, true, called = counts.sum(axis=0)
+        return 2 * hits / (true + called)
+
+    truth, inside = f1(donors(40_000)), 0
+    for _ in range(400):
+        sample = donors(8)
+        found = jackknife(f1(sample), np.array([f1(np.delete(sample, i, axis=0)) for i in range(8)]))
+        inside += found.low <= truth <= found.high
+    assert 0.90 < inside / 400 < 0.99
+
+
+@pytest.mark.parametrize("left_out", [[], [0.5], [0.5, 0.5, 0.5]])
+def test_jackknife_of_nothing_has_no_interval(left_out: list[float]) -> None:
+    found = jackknife(0.5, np.array(left_out))
+    assert (found.estimate, found.low, found.high) == (0.5, None, None)

@@ -226,7 +226,9 @@ def test_wrong_options(options, says):
 
 def test_any_label_focus_and_rejection():
     types = np.tile(["a", "b", "c", "d"], 40)
-    data = cells_of(types, label=np.where(np.isin(types, ["a", "b"]), "tumour", "normal"), donor=np.repeat(["p", "q"], 80))
+    data = cells_of(
+        types, label=np.where(np.isin(types, ["a", "b"]), "tumour", "normal"), donor=np.repeat(["p", "q"], 80)
+    )
     task = load_task("annotation", target="label", split="donor", heads=["logreg"])
     result = score(task, data)
     values = {m.name: m.value for m in result.metrics if m.scope == "overall"}
