@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,7 @@ from reports.figures.figure import column_title, short_names
 from reports.ranking import Board, Ranked
 from reports.statistics import FEWEST, Difference
 from reports.unit_scores import Scores
-from reports.wording import BASELINE, NOTHING, own_head_title, quantity, score
+from reports.wording import BASELINE, NOTHING, metric_card, own_head_title, quantity, score
 
 log = logging.getLogger(__name__)
 
@@ -132,13 +133,24 @@ def against_baseline(track: str, family: Family) -> Verdict:
     if gain is None:
         return Verdict(track, "Nothing can be said", f"{said}: no unit or seed is common to both.", True)
     pair = family.pairs[frozenset((model.entry, baseline.entry))]
-    return Verdict(track, _ruling(family, model, gain), f"{said}: {evidence(gain, pair)}.", gain.tied is not False)
+    return Verdict(track, _ruling(family, model, gain), f"{said}: {evidence(gain, pair, family.column.metric)}.", gain.tied is not False)
 
 
-def evidence(gain: Difference, pair: Pair) -> str:
+def _span(metric: str) -> float:
+    """The largest difference there can be between two scores."""
+    card = metric_card(metric)
+    return math.inf if card.low is None or card.high is None else card.high - card.low
+
+
+def evidence(gain: Difference, pair: Pair, metric: str) -> str:
     """`-0.080, 95 % interval [-0.2, 0.1], p = 0.062 (...); 10 classes x 3 seeds of pbmc68k`."""
     parts = [signed(gain.estimate)]
-    parts.append(f"95 % interval {bracket(gain)}" if gain.low is not None else "no interval")
+    if gain.low is None or gain.high is None:
+        parts.append("no interval")
+    elif max(-gain.low, gain.high) > _span(metric):
+        parts.append("95 % interval wider than the scale")  # Student's t of two or three places
+    else:
+        parts.append(f"95 % interval {bracket(gain)}")
     if gain.p is not None:
         parts.append(f"p {p_value(gain.p)} ({gain.test})")
     return f"{', '.join(parts)}; {pair.covers}"
