@@ -133,7 +133,8 @@ def against_baseline(track: str, family: Family) -> Verdict:
     if gain is None:
         return Verdict(track, "Nothing can be said", f"{said}: no unit or seed is common to both.", True)
     pair = family.pairs[frozenset((model.entry, baseline.entry))]
-    return Verdict(track, _ruling(family, model, gain), f"{said}: {evidence(gain, pair, family.column.metric)}.", gain.tied is not False)
+    said += f": {evidence(gain, pair, family.column.metric)}."
+    return Verdict(track, _ruling(family, model, gain), said, gain.tied is not False)
 
 
 def _span(metric: str) -> float:
