@@ -172,6 +172,8 @@ def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
     config, task, data, source = planned.config, planned.task, planned.data, planned.source
     if config.setting not in task.settings:
         raise NotApplicableError(f"{task.title} trains no network: setting={' or '.join(task.settings)}")
+    if source.spec.kind == "predictor" and task.name not in source.spec.tasks:
+        raise NotApplicableError(f"{source.spec.title} is a baseline of {', '.join(source.spec.tasks)} only")
     subject = Subject(source, data, planned.cache, config.seed, progress, tuning=config.tuning)
     split = task.split(data, config.seed)
     leaked = leakage(data, split)

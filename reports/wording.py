@@ -34,6 +34,8 @@ FLAGS = {
     "label-exposure": "labels seen in pretraining",
     "identical-cells": "identical cells in training and test",
     "same-donors": "same donors in training and test",
+    "type-in-one-batch": "a cell type in one batch only",
+    "batch-is-condition": "batch and condition are one",
     "floor": "floor",
     "ceiling": "ceiling",
 }

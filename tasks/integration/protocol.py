@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from harness.errors import InputError, NotApplicableError
+from harness.errors import InputError
 from harness.metrics import row
 from harness.registry import register_task
 from harness.task import Split, Task, TaskResult
@@ -88,8 +88,6 @@ class Integration(Task):
 
     def run(self, subject: Subject, data: CellData, split: Split, seed: int) -> TaskResult:
         """Score the embedding."""
-        if subject.spec.kind == "predictor" and self.name not in subject.spec.tasks:
-            raise NotApplicableError(f"{subject.spec.title} predicts labels; there is no embedding to score")
         vectors = vectors_of(subject, data, seed)
         cells = split.test[~np.isnan(vectors[split.test]).any(axis=1)]
         labels = data.labels("cell_type")[cells]

@@ -1,10 +1,9 @@
 """Calls into scib-metrics, with the choices it leaves open stated once.
 
 A metric of its name is the number of scib-metrics. Its k-means has one start of a fixed seed, and another seed may
-give an NMI that is 0.1 higher: the best of ten starts (scikit-learn) stands beside it, and in
-AvgBio for it. kBET takes the types in
-alphabetical order (a renamed type can move the third decimal), graph connectivity counts strong components of the
-directed graph of neighbours.
+give an NMI that is 0.1 higher: the best of ten starts (scikit-learn) stands beside it, and in AvgBio for it. kBET
+takes the types in alphabetical order (a renamed type can move the third decimal), graph connectivity counts strong
+components of the directed graph of neighbours.
 """
 
 from __future__ import annotations

@@ -88,8 +88,9 @@ def test_scores_of_types_make_the_number_of_scib_metrics():
     assert set(per_type(x, labels, None, graph)) == {"silhouette_label"}
 
 
-def test_a_predictor_is_not_applicable(bench, tmp_path):
-    code, out, _ = bench("run", "model=svm", "task=integration")
+@pytest.mark.parametrize(("model", "task"), [("svm", "integration"), ("harmony", "annotation")])
+def test_a_baseline_of_another_task_is_not_applicable(model, task, bench, tmp_path):
+    code, out, _ = bench("run", f"model={model}", f"task={task}")
     assert code == 0 and "not-applicable" in out
     [record] = ResultStore(tmp_path / "results").records()
     assert record.status == "not-applicable" and not record.metrics

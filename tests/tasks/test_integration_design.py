@@ -50,6 +50,7 @@ def test_batches_of_one_condition_each(per_condition):
     assert not judge(TYPES, np.char.add("b", batch.astype(str)), np.full(60, "ctrl")).flags
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_cell_is_said_and_scored(bench, tmp_path):
     cells = make_cells(n_cells=150, batches=2)
     cells.obs["batch"] = np.where(np.arange(150) == 7, "single", cells.obs["batch"])
@@ -58,10 +59,9 @@ def test_a_batch_of_one_cell_is_said_and_scored(bench, tmp_path):
     cells.write_h5ad(tmp_path / "odd.h5ad")
     columns = [f"dataset.{role}={column}" for role, column in COLUMNS.items()]
     path = f"dataset.path={tmp_path}/odd.h5ad"
-    code, _, err = bench("run", "-m", "model=harmony,shuffled_types", "task=integration", path, *columns)
+    code, _, err = bench("run", "model=harmony", "task=integration", path, *columns)
     assert code == 0, err
-    found = {record.model: record for record in ResultStore(tmp_path / "results").records()}
-    record = found["harmony"]
+    [record] = ResultStore(tmp_path / "results").records()
     assert record.status == "ok" and record.track == "baseline" and record.label == "Harmony"
     assert record.notes["batches of one cell"] == "1 of 3 (single)"
     assert record.notes["left out: cells without a batch"] == 4
@@ -69,9 +69,6 @@ def test_a_batch_of_one_cell_is_said_and_scored(bench, tmp_path):
     assert [a.kind for a in record.artifacts] == ["umap"]
     scores = {m.name: m.value for m in record.metrics if m.scope == "overall"}
     assert all(scores[name] is not None for name in ("avg_bio", "avg_batch", "overall", "bras", "kbet"))
-    shuffled = {m.name: m.value for m in found["shuffled_types"].metrics if m.scope == "overall"}
-    assert "floor" in found["shuffled_types"].flags and found["shuffled_types"].track == "control"
-    assert shuffled["nmi_leiden"] < 0.1 and shuffled["avg_bio"] < scores["avg_bio"]
 
 
 def test_a_subsample_keeps_shares_and_says_so():
