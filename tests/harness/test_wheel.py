@@ -38,8 +38,8 @@ def test_wheel_from_any_directory(environment, tmp_path):
     for directory in (empty, hostile):
         for command in ([environment / "cellfm-bench"], [environment / "python", "-m", "harness"]):
             assert "pca" in run(*command, "list", "models", cwd=directory)
-            out = run(*command, "run", "model=pca", "task=annotation", "task.heads=[knn]", "seed=0", cwd=directory)
-            assert "macro_f1" in out
+        out = run(*command, "run", "model=pca", "task=annotation", "task.heads=[knn]", "seed=0", cwd=directory)
+        assert "macro_f1" in out
         run(environment / "cellfm-bench", "report", cwd=directory)
         assert "<html" in (directory / "outputs" / "leaderboard.html").read_text()[:500].lower()
     assert "sound" in run(environment / "cellfm-bench", "doctor", cwd=empty)
