@@ -10,6 +10,7 @@ import numpy as np
 from harness.cache import Cache
 from harness.data import CellData
 from harness.errors import InputError, InternalError, NotApplicableError
+from harness.layout import lay_out
 from harness.model import Embedder, ModelAdapter
 from harness.provenance import CostMeter
 from harness.results import Cost
@@ -20,8 +21,6 @@ from harness.tuning import Tuning
 if TYPE_CHECKING:
     from harness.finetuning import Finetuned
     from harness.objective import Objective
-
-UMAP_NEIGHBORS = 15
 
 
 class Subject:
@@ -180,7 +179,7 @@ class Subject:
     def umap(self) -> np.ndarray:
         """UMAP of the cell vectors, float32 (n_obs, 2), seed 0; rows of NaN where there is no vector."""
         matrix = self.cells()
-        coordinates, _ = self.cache.array("umap", self.identity, lambda: (_umap(matrix), {}))
+        coordinates, _ = self.cache.array("umap", self.identity, lambda: (lay_out(matrix), {}))
         return np.asarray(coordinates)
 
     def flags(self) -> list[str]:
@@ -232,22 +231,3 @@ class Subject:
 
 def _short(n: int) -> str:
     return f"{n / 1000:.1f}k" if n >= 1000 else str(n)
-
-
-def _umap(matrix: np.ndarray) -> np.ndarray:
-    import warnings
-
-    real = ~np.isnan(matrix).any(axis=1)
-    result = np.full((len(matrix), 2), np.nan, np.float32)
-    if real.sum() <= 3:  # nothing to lay out
-        result[real] = 0
-        return result
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import umap
-
-        neighbors = min(UMAP_NEIGHBORS, int(real.sum()) - 1)
-        init = "spectral" if real.sum() > 20 else "random"
-        layout = umap.UMAP(n_neighbors=neighbors, init=init, random_state=0, n_jobs=1)
-        result[real] = layout.fit_transform(matrix[real])
-    return result

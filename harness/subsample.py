@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from harness.data import CellData
@@ -27,13 +29,27 @@ def subsample(data: CellData, max_cells: int) -> CellData:
         return data
     roles = [role for role in STRATA if data.has(role)]
     columns = [data.labels(role) for role in roles] or [np.zeros(data.n_obs, np.str_)]
-    _, group = np.unique(np.stack(columns), axis=1, return_inverse=True)
-    group = group.ravel()
-    # Systematic sampling along the cells sorted by group, in random order within each: shares are kept to one cell.
-    order = np.random.default_rng(0).permutation(data.n_obs)
-    order = order[np.argsort(group[order], kind="stable")]
-    rows = np.sort(order[np.floor((np.arange(max_cells) + 0.5) * data.n_obs / max_cells).astype(np.int64)])
+    rows = stratified(np.arange(data.n_obs), columns, max_cells)
     part = data.subset(rows, name=data.name)
     by = " and ".join(role.replace("_", " ") for role in roles) or "nothing"
     part.notes = {**data.notes, "subsample": f"{max_cells} of {data.n_obs} cells, stratified by {by}"}
     return part
+
+
+def stratified(rows: np.ndarray, strata: Sequence[np.ndarray], n: int, seed: int = 0) -> np.ndarray:
+    """`n` of `rows`, ascending; every stratum keeps its share to within a cell.
+
+    Parameters
+    ----------
+    rows
+        Int (m,).
+    strata
+        Labels of all cells, by each of which shares are kept; those of `rows` are read.
+    """
+    if len(rows) <= n:
+        return rows
+    _, group = np.unique(np.stack([labels[rows] for labels in strata]), axis=1, return_inverse=True)
+    # Systematic sampling along the cells sorted by group, in random order within each: shares are kept to one cell.
+    order = np.random.default_rng(seed).permutation(len(rows))
+    order = order[np.argsort(group.ravel()[order], kind="stable")]
+    return np.sort(rows[order[np.floor((np.arange(n) + 0.5) * len(rows) / n).astype(np.int64)]])

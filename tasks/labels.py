@@ -52,11 +52,16 @@ def enough_cells(labels: np.ndarray, min_cells: int, name: str) -> tuple[np.ndar
 
 def umap_table(subject: Subject, data: CellData) -> pd.DataFrame:
     """The artifact the UMAP panels are drawn from: name, x, y, cell_type, batch; cells without a vector left out."""
+    xy = subject.umap()
+    known = np.flatnonzero(~np.isnan(xy).any(axis=1))
+    return layout_table(data, known, xy[known])
+
+
+def layout_table(data: CellData, rows: np.ndarray, xy: np.ndarray) -> pd.DataFrame:
+    """Columns name, x, y, cell_type, batch of the cells `rows` (n,) at `xy` (n, 2)."""
     import pandas as pd
 
-    xy = subject.umap()
-    known = ~np.isnan(xy).any(axis=1)
-    table = {"name": data.obs_names[known], "x": xy[known, 0], "y": xy[known, 1]}
+    table = {"name": data.obs_names[rows], "x": xy[:, 0], "y": xy[:, 1]}
     for role in ("cell_type", "batch"):
-        table[role] = data.labels(role)[known] if data.has(role) else np.full(known.sum(), "")
+        table[role] = data.labels(role)[rows] if data.has(role) else np.full(len(rows), "")
     return pd.DataFrame(table)

@@ -17,6 +17,20 @@ from harness.spec import ModelSpec
 JITTER = 0.01 * np.sqrt(2)
 
 
+def _spec(name: str, title: str) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        title=title,
+        kind="embedding",
+        gene_ids="any",
+        readouts=("labels",),
+        control=True,
+        reads_labels=True,
+        code_licence="MIT",
+        commercial_use=True,
+    )
+
+
 class LabelEmbedding(Embedder):
     """The label of a role as a one-hot vector, and jitter drawn from the cell's own content and the run's seed.
 
@@ -63,17 +77,7 @@ class PerfectEmbedding(LabelEmbedding):
         Role of the labels that the task asks for, where it is not the cell type (see `harness.data.ROLES`).
     """
 
-    spec = ModelSpec(
-        name="perfect_embedding",
-        title="Label-perfect embedding",
-        kind="embedding",
-        gene_ids="any",
-        readouts=("labels",),
-        control=True,
-        reads_labels=True,
-        code_licence="MIT",
-        commercial_use=True,
-    )
+    spec = _spec("perfect_embedding", "Label-perfect embedding")
 
     def __init__(self, role: str = "cell_type"):
         if role not in ROLES:
@@ -86,17 +90,7 @@ class BatchEmbedding(LabelEmbedding):
     """Batches apart and nothing else: the floor of integration, where a random embedding mixes batches perfectly."""
 
     role = "batch"
-    spec = ModelSpec(
-        name="batch_embedding",
-        title="Batches alone",
-        kind="embedding",
-        gene_ids="any",
-        readouts=("labels",),
-        control=True,
-        reads_labels=True,
-        code_licence="MIT",
-        commercial_use=True,
-    )
+    spec = _spec("batch_embedding", "Batches alone")
 
     def embed_cells(self, adata: Any, *, seed: int = 0, progress: bool = False) -> np.ndarray:
         """See `LabelEmbedding.embed_cells`; not applicable where no batches are named."""

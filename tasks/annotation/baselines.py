@@ -10,7 +10,8 @@ import numpy as np
 
 from harness.counts import highly_variable, log_normalise
 from harness.registry import register_model
-from tasks.annotation.expression import ExpressionClassifier, annotation_spec
+from tasks.annotation.expression import ExpressionClassifier
+from tasks.baselines import baseline_spec
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class Majority(ExpressionClassifier):
     """Every cell is of the largest type of the training cells: the accuracy that says nothing."""
 
-    spec = annotation_spec("majority", "Majority class")
+    spec = baseline_spec("annotation", "majority", "Majority class")
     one_type = True
 
     def fit(self, counts: csr_matrix, labels: np.ndarray, seed: int) -> None:
@@ -68,7 +69,7 @@ class ComponentClassifier(ExpressionClassifier):
 class LogisticOnPCA(ComponentClassifier):
     """Logistic regression on standardised principal components."""
 
-    spec = annotation_spec("logreg_pca", "Logistic regression on PCA")
+    spec = baseline_spec("annotation", "logreg_pca", "Logistic regression on PCA")
 
     def classifier(self, n_train: int, seed: int) -> Any:
         """Multinomial, L2, C = 1. Components are centred as they are; only their variance is brought to 1."""
@@ -83,7 +84,7 @@ class LogisticOnPCA(ComponentClassifier):
 class NeighborsOnPCA(ComponentClassifier):
     """Vote of the nearest training cells (Euclidean) in principal components."""
 
-    spec = annotation_spec("knn_pca", "kNN on PCA")
+    spec = baseline_spec("annotation", "knn_pca", "kNN on PCA")
 
     def __init__(self, n_top_genes: int = 2000, n_components: int = 50, neighbors: int = 10):
         super().__init__(n_top_genes, n_components)

@@ -9,7 +9,8 @@ import numpy as np
 
 from harness.counts import log_normalise
 from harness.registry import register_model
-from tasks.annotation.expression import ExpressionClassifier, annotation_spec, decision_values
+from tasks.annotation.expression import ExpressionClassifier, decision_values
+from tasks.baselines import baseline_spec
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -28,7 +29,8 @@ class CellTypistLR(ExpressionClassifier):
     sparse (CellTypist's `with_mean=False`), and predictions are per cell, without its vote over clusters.
     """
 
-    spec = annotation_spec(
+    spec = baseline_spec(
+        "annotation",
         "celltypist_lr",
         "CellTypist-style logistic regression",
         paper="Domínguez Conde et al., Science 2022, doi:10.1126/science.abl5197",

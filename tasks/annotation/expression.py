@@ -9,28 +9,12 @@ import numpy as np
 
 from harness.errors import InputError
 from harness.model import TaskBaseline
-from harness.spec import ModelSpec
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from harness.data import CellData
     from harness.task import Split
-
-
-def annotation_spec(name: str, title: str, paper: str | None = None, code_licence: str | None = "MIT") -> ModelSpec:
-    """The spec of a baseline that reads counts and predicts cell types."""
-    return ModelSpec(
-        name=name,
-        title=title,
-        kind="predictor",
-        gene_ids="any",
-        readouts=(),
-        tasks=("annotation",),
-        paper=paper,
-        code_licence=code_licence,
-        commercial_use=True,
-    )
 
 
 class ExpressionClassifier(TaskBaseline):

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.registry import register_model
 from tasks.annotation.baselines import LogisticOnPCA
-from tasks.annotation.expression import annotation_spec
+from tasks.baselines import baseline_spec
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -22,7 +22,7 @@ class PermutedLabels(LogisticOnPCA):
     Everything is as in a real run, but expression says nothing of the label: what is left is the share of each type.
     """
 
-    spec = replace(annotation_spec("permuted_labels", "Permuted labels"), control=True)
+    spec = replace(baseline_spec("annotation", "permuted_labels", "Permuted labels"), control=True)
 
     def fit(self, counts: csr_matrix, labels: np.ndarray, seed: int) -> None:
         """Permute, then train."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.counts import highly_variable, log_normalise
-from harness.errors import InputError
 from harness.registry import register_model
-from tasks.annotation.expression import ExpressionClassifier, annotation_spec
+from tasks.annotation.expression import ExpressionClassifier
+from tasks.baselines import baseline_spec, check_scvi_tools
 
 if TYPE_CHECKING:
     import anndata
@@ -28,7 +27,8 @@ class ScANVI(ExpressionClassifier):
     may be of a batch that was left out.
     """
 
-    spec = annotation_spec(
+    spec = baseline_spec(
+        "annotation",
         "scanvi",
         "scANVI",
         paper="Xu et al., Molecular Systems Biology 2021, doi:10.15252/msb.20209620",
@@ -49,11 +49,7 @@ class ScANVI(ExpressionClassifier):
         InputError
             scvi-tools is not installed.
         """
-        if find_spec("scvi") is None:
-            raise InputError(
-                "model=scanvi: scvi-tools is not installed here. Install it: pip install 'cellfm-bench[scvi]', "
-                "or take another baseline"
-            )
+        check_scvi_tools("scanvi", "another baseline")
         import scvi
 
         scvi.settings.seed = seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from harness.errors import InputError
 from harness.model import TaskBaseline
 from harness.registry import register_model
 from tasks.annotation import scmap
-from tasks.annotation.expression import annotation_spec
+from tasks.baselines import baseline_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +59,9 @@ class _Scmap(TaskBaseline):
         blocks = (_log2(test[start : start + scmap.BLOCK])[:, genes].toarray().astype(np.float64) for start in starts)
         return np.concatenate([*map(assign, blocks), np.array([], labels.dtype)])
 
+    @abstractmethod
     def _fitted(self, x: np.ndarray, labels: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        raise NotImplementedError
+        """What gives labels to test cells (m, g), learned from training cells (n, g)."""
 
 
 def _log2(counts: csr_matrix) -> csr_matrix:
@@ -70,7 +72,7 @@ def _log2(counts: csr_matrix) -> csr_matrix:
 class ScmapCluster(_Scmap):
     """The type whose medians are most similar by two of cosine, Pearson and Spearman, if one reaches the threshold."""
 
-    spec = annotation_spec("scmap_cluster", "scmap-cluster", PAPER)
+    spec = baseline_spec("annotation", "scmap_cluster", "scmap-cluster", PAPER)
 
     def __init__(self, n_features: int = 500, threshold: float = 0.7):
         self.n_features, self.threshold = n_features, threshold
@@ -87,7 +89,7 @@ class ScmapCell(_Scmap):
     `exact` compares with the cells themselves rather than with the centres they are quantised to.
     """
 
-    spec = annotation_spec("scmap_cell", "scmap-cell", PAPER)
+    spec = baseline_spec("annotation", "scmap_cell", "scmap-cell", PAPER)
     _nearest: ClassVar = staticmethod(scmap.nearest)
 
     def __init__(
@@ -116,5 +118,5 @@ class ScmapCell(_Scmap):
 class ScmapCellPublished(ScmapCell):
     """scmap-cell as its code does it: the first three of an unsorted list of ten neighbours, not the three nearest."""
 
-    spec = annotation_spec("scmap_cell_published", "scmap-cell (as published)", PAPER)
+    spec = baseline_spec("annotation", "scmap_cell_published", "scmap-cell (as published)", PAPER)
     _nearest: ClassVar = staticmethod(scmap.nearest_as_published)

@@ -8,7 +8,8 @@ import numpy as np
 
 from harness.counts import highly_variable, log_normalise
 from harness.registry import register_model
-from tasks.annotation.expression import ExpressionClassifier, annotation_spec, decision_values
+from tasks.annotation.expression import ExpressionClassifier, decision_values
+from tasks.baselines import baseline_spec
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -21,8 +22,11 @@ class SVM(ExpressionClassifier):
     Abdelaal et al., Genome Biology 2019: best overall of 22 classifiers.
     """
 
-    spec = annotation_spec(
-        "svm", "SVM on expression", paper="Abdelaal et al., Genome Biology 2019, doi:10.1186/s13059-019-1795-z"
+    spec = baseline_spec(
+        "annotation",
+        "svm",
+        "SVM on expression",
+        paper="Abdelaal et al., Genome Biology 2019, doi:10.1186/s13059-019-1795-z",
     )
 
     def __init__(self, n_top_genes: int = 2000):

@@ -10,27 +10,11 @@ import numpy as np
 from harness.counts import highly_variable, log_normalise
 from harness.errors import NotApplicableError
 from harness.model import TaskBaseline
-from harness.spec import ModelSpec
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from harness.data import CellData
-
-
-def integration_spec(name: str, title: str, paper: str | None = None, code_licence: str = "MIT") -> ModelSpec:
-    """The spec of a baseline of this task."""
-    return ModelSpec(
-        name=name,
-        title=title,
-        kind="predictor",
-        gene_ids="any",
-        readouts=(),
-        tasks=("integration",),
-        paper=paper,
-        code_licence=code_licence,
-        commercial_use=True,
-    )
 
 
 class BatchCorrection(TaskBaseline):

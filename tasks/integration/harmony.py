@@ -12,7 +12,8 @@ import numpy as np
 
 from harness.errors import InputError
 from harness.registry import register_model
-from tasks.integration.corrected import BatchCorrection, components, integration_spec
+from tasks.baselines import baseline_spec
+from tasks.integration.corrected import BatchCorrection, components
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -40,8 +41,8 @@ class Harmony(BatchCorrection):
         Of clustering and correction.
     """
 
-    spec = integration_spec(
-        "harmony", "Harmony", "Korsunsky et al., Nature Methods 2019, doi:10.1038/s41592-019-0619-0"
+    spec = baseline_spec(
+        "integration", "harmony", "Harmony", "Korsunsky et al., Nature Methods 2019, doi:10.1038/s41592-019-0619-0"
     )
 
     def __init__(

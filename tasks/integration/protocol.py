@@ -12,10 +12,10 @@ import numpy as np
 from harness.errors import InputError
 from harness.metrics import row
 from harness.registry import register_task
+from harness.subsample import stratified
 from harness.task import Split, Task, TaskResult
 from tasks.integration.corrected import components
 from tasks.integration.design import Design, judge
-from tasks.integration.sample import stratified
 from tasks.integration.scib import BATCH, BIO, batch_correction, bio_conservation, neighbour_graph, per_type
 from tasks.integration.vectors import layout, vectors_of
 from tasks.labels import enough_cells

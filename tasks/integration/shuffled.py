@@ -10,7 +10,7 @@ import numpy as np
 from harness.draws import normal
 from harness.model import TaskBaseline
 from harness.registry import register_model
-from tasks.integration.corrected import integration_spec
+from tasks.baselines import baseline_spec
 
 if TYPE_CHECKING:
     from harness.data import CellData
@@ -23,7 +23,9 @@ JITTER = 0.01 * np.sqrt(2)
 class ShuffledTypes(TaskBaseline):
     """The label-perfect embedding of cell types that were permuted among the cells: as neat, and all wrong."""
 
-    spec = replace(integration_spec("shuffled_types", "Shuffled cell types"), control=True, reads_labels=True)
+    spec = replace(
+        baseline_spec("integration", "shuffled_types", "Shuffled cell types"), control=True, reads_labels=True
+    )
 
     def predict(self, data: CellData, seed: int) -> np.ndarray:
         """Float32 (n_obs, number of types); rows of NaN are cells without a type."""

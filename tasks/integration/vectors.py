@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.layout import lay_out
 from harness.provenance import CostMeter
-from harness.subject import _umap as umap_of
-from tasks.labels import umap_table
+from tasks.labels import layout_table, umap_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,13 +46,7 @@ def layout(subject: Subject, data: CellData, vectors: np.ndarray, cells: np.ndar
     cells
         Rows to lay out, where they are a subsample; None: all, kept for other tasks too.
     """
-    import pandas as pd
-
     if cells is None and subject.spec.kind != "predictor":
         return umap_table(subject, data)
     rows = np.flatnonzero(~np.isnan(vectors).any(axis=1)) if cells is None else cells
-    xy = umap_of(np.asarray(vectors[rows]))
-    table = {"name": data.obs_names[rows], "x": xy[:, 0], "y": xy[:, 1]}
-    for role in ("cell_type", "batch"):
-        table[role] = data.labels(role)[rows] if data.has(role) else np.full(len(rows), "")
-    return pd.DataFrame(table)
+    return layout_table(data, rows, lay_out(np.asarray(vectors[rows])))

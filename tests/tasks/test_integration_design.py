@@ -8,8 +8,8 @@ from harness import load_task
 from harness.data import CellData
 from harness.errors import InputError
 from harness.results import ResultStore
+from harness.subsample import stratified
 from tasks.integration.design import judge
-from tasks.integration.sample import stratified
 from tests.conftest import make_cells
 
 COLUMNS = {"cell_type": "cell_type", "batch": "batch"}
