@@ -52,6 +52,9 @@ def _scib(name: str, title: str, low: float = 0.0, revision: str = "1") -> Metri
     return MetricCard(name, title, low=low, revision=revision, package="scib-metrics")
 
 
+#: Places that a reverse search is asked for.
+HIT_RANKS = (1, 3, 5, 10)
+
 CARDS = {
     card.name: card
     for card in (
@@ -76,6 +79,27 @@ CARDS = {
         MetricCard("rogi", "ROGI", higher_is_better=False),
         MetricCard("rogi_xd", "ROGI-XD", higher_is_better=False),
         MetricCard("rogi_published", "ROGI (as published)", higher_is_better=False),
+        MetricCard("pearson_delta", "Pearson Δ", low=-1.0),
+        MetricCard("pearson_delta_de20", "Pearson Δ (top 20 DE)", low=-1.0),
+        MetricCard("pearson_delta_perturbed", "Pearson Δ from the mean perturbation", low=-1.0),
+        MetricCard("pearson_delta_perturbed_de20", "Pearson Δ from the mean perturbation (top 20 DE)", low=-1.0),
+        MetricCard("r2_delta", "R² of Δ", low=None),
+        MetricCard("mse", "MSE", higher_is_better=False, high=None),
+        MetricCard("mse_de20", "MSE (top 20 DE)", higher_is_better=False, high=None),
+        MetricCard("l2_top", "L2 (most expressed genes)", higher_is_better=False, high=None),
+        _sk("centroid_accuracy", "Centroid accuracy"),
+        _sk("discrimination_cosine", "Perturbation discrimination (cosine)"),
+        MetricCard("rank_score", "Rank score", higher_is_better=False),
+        _sk("de_overlap", "DE overlap"),
+        _sk("de_auprc", "DE AUPRC"),
+        MetricCard("e_distance", "E-distance", higher_is_better=False, low=None, high=None),
+        MetricCard("mmd", "MMD", higher_is_better=False, high=None),
+        MetricCard("prediction_similarity", "Similarity of predictions", higher_is_better=False, low=-1.0),
+        _sk("interaction_auprc", "Interaction AUPRC"),
+        MetricCard("interaction_pearson", "Pearson of interactions", low=-1.0),
+        *(_sk(f"hit_at_{k}", f"Hit rate at {k}") for k in HIT_RANKS),
+        *(_sk(f"relevant_at_{k}", f"Relevant hits at {k}") for k in HIT_RANKS),
+        *(_sk(f"hit_at_{k}_masked", f"Hit rate at {k} (targets masked)") for k in HIT_RANKS),
         _scib("nmi_kmeans", "NMI (k-means)"),
         _scib("ari_kmeans", "ARI (k-means)", low=-0.5),
         _sk("nmi_kmeans_starts", "NMI (k-means, best of 10 starts)"),

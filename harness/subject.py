@@ -10,10 +10,12 @@ import numpy as np
 from harness.cache import Cache
 from harness.data import CellData
 from harness.errors import InputError, InternalError, NotApplicableError
+from harness.gene_matrix import gene_matrix
+from harness.genes import GeneTable
 from harness.layout import lay_out
 from harness.model import Embedder, ModelAdapter
 from harness.provenance import CostMeter
-from harness.results import Cost
+from harness.results import Cost, content_id
 from harness.sources import ModelSource
 from harness.spec import ModelSpec
 from harness.tuning import Tuning
@@ -112,6 +114,56 @@ class Subject:
             if model.pretraining:
                 about["pretraining"] = {k: v for k, v in model.pretraining.items() if k != "losses"}
         return about
+
+    def genes(self, genes: GeneTable, *, source: str = "static", reference: CellData | None = None) -> np.ndarray:
+        """Gene vectors, float32 (n_genes, d); rows of NaN are genes the model has none of.
+
+        Parameters
+        ----------
+        genes
+            Their names, symbols and ids.
+        source
+            `static`: the network's own table; `contextual`: vectors in cells, averaged over those of `reference` that
+            express the gene. Without a meaning for what is no network.
+        reference
+            Cells that vectors are read off.
+
+        Raises
+        ------
+        NotApplicableError
+            It has no gene vectors.
+        """
+        read = reference is not None and (source == "contextual" or self.spec.kind != "foundation")
+        identity = {
+            "source": self.source.identity,
+            "genes": content_id([genes.names.tolist(), genes.symbols.tolist(), genes.ensembl.tolist()], 32),
+            "level": source if self.spec.kind == "foundation" else "genes",
+            "reference": reference.content_hash if read and reference is not None else None,
+            "seed": self.seed if self.spec.draws else None,
+        }
+
+        def compute() -> tuple[np.ndarray, dict[str, Any]]:
+            with CostMeter() as loading:
+                model: Embedder = self.model
+            with CostMeter() as cost:
+                matrix = gene_matrix(model, genes, source, reference, self.seed, self.progress)
+            self.embedding_seconds += loading.seconds + cost.seconds
+            about = {
+                "embed_s": cost.seconds,
+                "peak_rss_mb": cost.peak_rss_mb,
+                "n_params": model.n_params,
+                "variant": model.variant,
+                "readout": source if self.spec.kind == "foundation" else "",
+            }
+            pretraining = getattr(model, "pretraining", None)
+            if pretraining:
+                about["pretraining"] = {k: v for k, v in pretraining.items() if k != "losses"}
+            return matrix, about
+
+        if self.spec.kind == "predictor":
+            raise NotApplicableError(f"{self.spec.title} predicts for {', '.join(self.spec.tasks)}; it embeds no gene")
+        matrix, self.about = self.cache.array("genes", identity, compute)
+        return np.asarray(matrix)
 
     def finetune(
         self, rows: np.ndarray, targets: np.ndarray, objective: Objective, *, strata: np.ndarray | None = None

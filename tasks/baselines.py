@@ -7,18 +7,21 @@ from importlib.util import find_spec
 from harness.errors import InputError
 from harness.spec import ModelSpec
 
+#: Tasks that ask the same of a baseline as another.
+ALSO = {"perturbation": ("reverse_perturbation",)}
+
 
 def baseline_spec(
     task: str, name: str, title: str, paper: str | None = None, code_licence: str | None = "MIT"
 ) -> ModelSpec:
-    """The spec of a baseline that reads counts, for one task."""
+    """The spec of a baseline that reads counts, for one task and those that ask the same of it."""
     return ModelSpec(
         name=name,
         title=title,
         kind="predictor",
         gene_ids="any",
         readouts=(),
-        tasks=(task,),
+        tasks=(task, *ALSO.get(task, ())),
         paper=paper,
         code_licence=code_licence,
         commercial_use=True,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from harness.counts import highly_variable, log_normalise
 from harness.data import CellData
+from harness.errors import NotApplicableError
+from harness.genes import GeneTable
 from harness.model import FittedEmbedder
 from harness.registry import register_model
 from harness.spec import ModelSpec
+from harness.tokens import GeneEmbedding
 
 
 @register_model("pca")
@@ -47,3 +52,20 @@ class PCA(FittedEmbedder):
         """Float32 (n, n_components)."""
         values = log_normalise(counts)[:, self.genes]
         return values.toarray() if self.components is None else self.components.transform(values)
+
+    def embed_genes(
+        self, genes: GeneTable | Sequence[str], *, reference: CellData | None = None, seed: int = 0
+    ) -> GeneEmbedding:
+        """Components of the gene × cell matrix of the reference cells: genes are alike if they vary alike in these."""
+        from sklearn.decomposition import PCA as Components
+
+        if reference is None:
+            raise NotApplicableError(f"{self.spec.title} reads gene vectors off cells, and none are given")
+        table = genes if isinstance(genes, GeneTable) else GeneTable.from_names(genes)
+        column = {name: i for i, name in reversed(list(enumerate(reference.genes.names.tolist())))}
+        column |= {name: i for i, name in reversed(list(enumerate(reference.genes.symbols.tolist()))) if name}
+        at = np.array([column.get(name, -1) for name in table.names.tolist()], np.int64)
+        values = log_normalise(reference.counts())
+        n = max(1, min(self.n_components, min(values.shape) - 1))
+        vectors = Components(n, svd_solver="arpack", random_state=0).fit_transform(values.T.tocsr())
+        return GeneEmbedding(vectors[at[at >= 0]].astype(np.float32), table.names[at >= 0], table.names[at < 0])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from harness.data import CellData
 from harness.draws import cell_keys, normal
+from harness.genes import GeneTable
 from harness.model import FittedEmbedder
 from harness.registry import register_model
 from harness.spec import ModelSpec
+from harness.tokens import GeneEmbedding
 
 
 @register_model("random_embedding")
@@ -38,10 +41,22 @@ class RandomEmbedding(FittedEmbedder):
 
     def fit(self, data: CellData, seed: int = 0) -> None:
         """Remember the genes' names, by which a cell's content is known, and the seed."""
-        names = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in data.genes.names.tolist()]
-        self.genes, self.seed = np.frombuffer(b"".join(names), dtype="<u8"), seed
+        self.genes, self.seed = _keys(data.genes.names), seed
 
     def transform(self, counts: csr_matrix) -> np.ndarray:
         """Float32 (n, n_components)."""
         keys = cell_keys(counts.indptr, self.genes[counts.indices], counts.data)
         return normal(keys, self.n_components, seed=self.seed).astype(np.float32)
+
+    def embed_genes(
+        self, genes: GeneTable | Sequence[str], *, reference: CellData | None = None, seed: int = 0
+    ) -> GeneEmbedding:
+        """Standard normal numbers drawn from the gene's name and the seed."""
+        table = genes if isinstance(genes, GeneTable) else GeneTable.from_names(genes)
+        vectors = normal(_keys(table.names), self.n_components, seed=seed)
+        return GeneEmbedding(vectors.astype(np.float32), table.names, table.names[:0])
+
+
+def _keys(names: np.ndarray) -> np.ndarray:
+    """A number of each name, uint64 (n,)."""
+    return np.frombuffer(b"".join(hashlib.blake2b(n.encode(), digest_size=8).digest() for n in names.tolist()), "<u8")

@@ -31,8 +31,11 @@ def parse(label: str, control: str, separator: str) -> Condition:
 
 
 def separator_of(labels: Iterable[str], control: str) -> str:
-    """What stands between the genes of a pair: GEARS' `+` where any label has one, else one that splits a label into
-    parts that are labels themselves (`A_B` beside `A`); "" where no label is a pair."""
+    """What stands between the genes of a pair.
+
+    GEARS' `+` where any label has one; else what splits a label into parts of which one is a label itself (`A_B` beside
+    `A`); "" where no label is a pair.
+    """
     known = set(labels) - {control, GEARS_CONTROL}
     if any("+" in label for label in known):
         return "+"
@@ -44,7 +47,7 @@ def separator_of(labels: Iterable[str], control: str) -> str:
 
 def read_conditions(
     labels: np.ndarray, control: str | None, separator: str | None, name: str
-) -> tuple[list[Condition], np.ndarray]:
+) -> tuple[list[Condition], np.ndarray, dict[Condition, str]]:
     """The conditions of a data set, control first and the others sorted, and which one each cell is of.
 
     Parameters
@@ -60,6 +63,7 @@ def read_conditions(
     -------
     conditions : list of Condition
     of_cell : int64 (n,), -1 where the label is unknown
+    written : how the file spells each pair, with `+` (the first spelling where there are several)
 
     Raises
     ------
@@ -81,4 +85,8 @@ def read_conditions(
         raise InputError(f"{name}: every labelled cell is a control; dataset.condition= names the perturbed genes")
     place = {condition: i for i, condition in enumerate([CONTROL, *found])}
     index = np.array([-1 if condition is None else place[condition] for condition in parsed], np.int64)
-    return [CONTROL, *found], index[code.ravel()]
+    written: dict[Condition, str] = {}
+    for label, condition in zip(distinct.tolist(), parsed, strict=True):
+        if condition and separator:
+            written.setdefault(condition, label.replace(separator, "+"))
+    return [CONTROL, *found], index[code.ravel()], written

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -67,3 +68,21 @@ class PerturbationBaseline(TaskBaseline):
     @abstractmethod
     def predict(self, problem: Problem) -> np.ndarray:  # type: ignore[override]
         """Predicted mean profile of each test condition, float64 (n_test, g); a row of NaN where it cannot say."""
+
+    def notes(self, problem: Problem) -> dict[str, Any]:
+        """What a reader must know: counts of what it could not use, and what stood in its place."""
+        return {}
+
+
+class SplitHalves(TaskBaseline):
+    """A control that sees the truth: half of the cells of a test condition predict the other half."""
+
+    @abstractmethod
+    def halves(
+        self, cells: PerturbedCells, test: tuple[Condition, ...], seed: int
+    ) -> tuple[PerturbedCells, np.ndarray]:
+        """The cells with half of each test condition, and the mean profile (n_test, g) of the other half."""
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Not used: see `halves`."""
+        raise NotImplementedError
