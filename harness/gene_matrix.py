@@ -32,7 +32,7 @@ def gene_matrix(
 
         if reference is None:
             raise InputError("contextual gene vectors are read off cells: name a data set, task.reference=NAME or FILE")
-        found = contextual_genes(model, reference, genes.names.tolist(), seed=seed, progress=progress)
+        found = contextual_genes(model, reference, genes, seed=seed, progress=progress)
     else:
         found = model.embed_genes(genes, reference=reference, seed=seed)
     if not len(found.names):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.coverage import Coverage
     from harness.data import CellData
     from harness.learner import Learner
+    from harness.perturbation_model import PerturbationModel
     from harness.ranks import Ranks
     from harness.recipe import Recipe
 
@@ -62,6 +63,25 @@ class Embedder(ABC):
         InputError
             NaN, negative or non-integer values, or gene ids of which the vocabulary knows too few.
         """
+
+    def embed_genes(
+        self, genes: GeneTable | Sequence[str], *, reference: CellData | None = None, seed: int = 0
+    ) -> GeneEmbedding:
+        """A vector per gene; `names` are those given that have one, in order, `missing` the others.
+
+        Parameters
+        ----------
+        reference
+            Cells, for what reads gene vectors off expression; a network's static vectors need none.
+        seed
+            For what is drawn.
+
+        Raises
+        ------
+        NotApplicableError
+            It has no gene vectors.
+        """
+        raise NotApplicableError(f"{self.spec.title} has no gene vectors")
 
     @property
     @abstractmethod
@@ -179,6 +199,10 @@ class ModelAdapter(Embedder):
 
         return TorchLearner(self, recipe, seed, ranks)
 
+    def perturbation_model(self, genes: Sequence[str], *, seed: int = 0, **settings: Any) -> PerturbationModel:
+        """The model's own predictor of expression after a perturbation of some of `genes`, still to be fitted."""
+        raise NotApplicableError(f"{self.spec.title} has no perturbation predictor of its own")
+
     #: Names (endings) of the linear modules LoRA wraps.
     lora_targets: tuple[str, ...] = ()
 
@@ -200,7 +224,9 @@ class ModelAdapter(Embedder):
 
         return embed_tokens(self, CellData.of(adata), genes=genes, seed=seed, progress=progress)
 
-    def embed_genes(self, genes: GeneTable | Sequence[str]) -> GeneEmbedding:
+    def embed_genes(
+        self, genes: GeneTable | Sequence[str], *, reference: CellData | None = None, seed: int = 0
+    ) -> GeneEmbedding:
         """Static gene vectors of the given genes; `names` are theirs, in order, `missing` the unknown ones."""
         names, matrix = self.gene_table()
         rows = {name: row for row, name in enumerate(names)}

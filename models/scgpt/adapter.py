@@ -23,6 +23,8 @@ from models.scgpt.tokenizer import N_BINS, SpecialTokens, tokenize
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from harness.perturbation_model import PerturbationModel
+
 #: Longest sequence of the official embedding, `<cls>` included, whatever `args.json` says.
 MAX_LENGTH = 1200
 #: Heads of the authors' fine-tuning models that stand in some files and that no cell vector passes.
@@ -236,6 +238,12 @@ class ScGPT(ModelAdapter):
         return PretrainingLoss(
             counts, lambda: pretraining.squared_errors(pretraining.predict(self.network, division), division)
         )
+
+    def perturbation_model(self, genes: Sequence[str], *, seed: int = 0, **settings: Any) -> PerturbationModel:
+        """See `ModelAdapter.perturbation_model`; settings are those of `models.scgpt.perturbation.Settings`."""
+        from models.scgpt.perturbation import PerturbationPredictor
+
+        return PerturbationPredictor(self, genes, seed, **settings)
 
     def _tensors(self, batch: TokenBatch) -> TokenBatch:
         if batch.values is None:

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from harness.errors import InputError
+from harness.places import DATA_SCHEME, data_root
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class GeneSets:
 def read_gene_sets(path: str | Path) -> GeneSets:
     """Gene sets of a GMT file (`.gmt`, `.gmt.gz`: name, description, genes), or GEARS' `gene2go` pickle (`.pkl`).
 
+    `data://FILE` is a file under `CELLFM_BENCH_DATA`.
+
     Raises
     ------
     InputError
@@ -54,9 +57,10 @@ def read_gene_sets(path: str | Path) -> GeneSets:
     """
     from harness.checkpoints import sha256_of
 
-    found = Path(path).expanduser()
+    inside = str(path).removeprefix(DATA_SCHEME)
+    found = data_root() / inside if inside != str(path) else Path(path).expanduser()
     if not found.is_file():
-        raise InputError(f"task.go={path}: no such file")
+        raise InputError(f"task.go={path}: no such file ({found})")
     terms: dict[str, set[str]] = {}
     if found.suffix == ".pkl":
         from harness.safe_pickle import load_plain_pickle

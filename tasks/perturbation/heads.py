@@ -9,6 +9,7 @@ import numpy as np
 from harness.errors import NotApplicableError
 from harness.genes import GeneTable
 from harness.provenance import CostMeter
+from tasks.perturbation.conditions import CONTROL, Condition
 from tasks.perturbation.embedding_ridge import ridge_on_vectors
 from tasks.perturbation.prepare import gene_names, some
 from tasks.perturbation.problem import Problem
@@ -88,6 +89,7 @@ def predict_with(
     problem: Problem,
     vectors: GeneVectors | None,
     gears: dict[str, Any],
+    native: dict[str, Any],
     notes: dict[str, Any],
 ) -> np.ndarray:
     """Predicted mean profiles, float64 (n_test, g); rows of NaN where it cannot say.
@@ -98,6 +100,8 @@ def predict_with(
         For every head but `native`.
     gears
         Settings of `tasks.perturbation.gears.GearsSettings`.
+    native
+        Settings of the model's own predictor; `epochs` or `steps`, and `control_cells` that a prediction starts from.
     notes
         What a reader must know is added to it.
 
@@ -107,7 +111,7 @@ def predict_with(
         The model has no predictor of its own.
     """
     if head == "native":
-        return _native(subject, problem, notes)
+        return _native(subject, problem, native, notes)
     assert vectors is not None
     matrix = vectors.shuffled(problem.seed) if head.endswith(SHUFFLED) else vectors.matrix
     if head.removesuffix(SHUFFLED) == "linear":
@@ -117,22 +121,27 @@ def predict_with(
     return fit_predict(problem, GearsSettings(**gears), embedding=matrix[: len(problem.genes)])
 
 
-def _native(subject: Subject, problem: Problem, notes: dict[str, Any]) -> np.ndarray:
-    """The model's own perturbation predictor, trained on the training conditions."""
+def _native(subject: Subject, problem: Problem, settings: dict[str, Any], notes: dict[str, Any]) -> np.ndarray:
+    """The model's own predictor, trained on the training conditions, its epoch chosen by the validation conditions."""
     if subject.spec.kind != "foundation":
         raise NotApplicableError(f"{subject.spec.title} has no perturbation predictor of its own")
+    budget = {key: value for key, value in settings.items() if key in ("epochs", "steps")}
+    own = {key: value for key, value in settings.items() if key not in ("epochs", "steps", "control_cells")}
     with CostMeter() as loading:
         model = subject.model
-        predictor = model.perturbation_model(problem.genes.tolist(), seed=problem.seed)
+        predictor = model.perturbation_model(problem.genes.tolist(), seed=problem.seed, **own)
     subject.embedding_seconds += loading.seconds
-    cells = problem.cells
-    control = cells.rows(())
-    trained = {cells.index[c] for c in problem.train}
-    rows = np.flatnonzero([code in trained for code in cells.of_cell.tolist()])
-    predictor.fit(
-        cells.values, control, rows, [cells.conditions[cells.of_cell[row]] for row in rows], progress=problem.progress
-    )
-    drawn = np.random.default_rng([problem.seed, 3]).choice(control, min(len(control), 100), replace=False)
+    cells, control = problem.cells, problem.cells.rows(CONTROL)
+    train, val = (_cells_and_targets(problem, part) for part in (problem.train, problem.val))
+    predictor.fit(cells.values, control, *train, val=val if len(val[0]) else None, progress=problem.progress, **budget)
+    drawn = np.random.default_rng([problem.seed, 3]).permutation(control)[: int(settings.get("control_cells", 20))]
     found = predictor.predict(cells.values[np.sort(drawn)].toarray(), problem.test)
-    notes |= getattr(predictor, "notes", {})
+    notes |= predictor.notes
     return np.asarray(found, np.float64)
+
+
+def _cells_and_targets(problem: Problem, part: tuple[Condition, ...]) -> tuple[np.ndarray, list[Condition]]:
+    """The cells of some conditions, int (n,), and what was perturbed in each."""
+    cells, own = problem.cells, {problem.cells.index[condition] for condition in part}
+    rows = np.flatnonzero(np.isin(cells.of_cell, sorted(own)))
+    return rows, [cells.conditions[code] for code in cells.of_cell[rows].tolist()]

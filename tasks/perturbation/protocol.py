@@ -19,6 +19,7 @@ from harness.task import Split, Task, TaskResult
 from tasks.perturbation.conditions import CONTROL, Condition
 from tasks.perturbation.go import read_gene_sets
 from tasks.perturbation.heads import HEADS, NO_HEAD, GeneVectors, predict_with
+from tasks.perturbation.planted import Planted
 from tasks.perturbation.prepare import Prepared, prepare
 from tasks.perturbation.problem import Problem, SplitHalves
 from tasks.perturbation.reference import control_cells, open_reference
@@ -57,6 +58,8 @@ class OnPerturbations(Task):
         Which cells and genes take part, see `tasks.perturbation.prepare`.
     gears
         Settings of GEARS, see `tasks.perturbation.gears.GearsSettings`.
+    native
+        Settings of a model's own predictor (see the model), for the head `native`.
     """
 
     needs = ("condition",)
@@ -74,12 +77,13 @@ class OnPerturbations(Task):
         cells_per_condition: int | None,
         n_top_genes: int | None,
         gears: Mapping[str, Any] | None,
+        native: Mapping[str, Any] | None,
         **others: Any,
     ):
         heads = list(heads)
         self.go = None if go is None else read_gene_sets(go)
         self.reference = open_reference(reference, reference_cells)
-        self.gears = dict(gears or {})
+        self.gears, self.native = dict(gears or {}), dict(native or {})
         super().__init__(
             heads=heads,
             embedding=embedding,
@@ -91,6 +95,7 @@ class OnPerturbations(Task):
             cells_per_condition=cells_per_condition,
             n_top_genes=n_top_genes,
             gears=self.gears,
+            native=self.native,
             **others,
         )
         unknown = [head for head in heads if head not in HEADS]
@@ -141,7 +146,8 @@ class OnPerturbations(Task):
         for head in heads:
             try:
                 predicted[head] = [
-                    predict_with(head, subject, problem, vectors, self.gears, result.notes) for problem in problems
+                    predict_with(head, subject, problem, vectors, self.gears, self.native, result.notes)
+                    for problem in problems
                 ]
             except NotApplicableError as error:
                 reasons.append(str(error))
@@ -176,7 +182,7 @@ class Perturbation(OnPerturbations):
         *(("l2_top", head) for head in ("linear", "gears", NO_HEAD)),
         *(("centroid_accuracy", head) for head in ("linear", "gears", NO_HEAD)),
     )
-    controls: ClassVar = {"floor": ("no_change", "random_embedding"), "ceiling": ("split_half",)}
+    controls: ClassVar = {"floor": ("no_change", "random_embedding"), "ceiling": ("split_half", "planted_truth")}
 
     def __init__(
         self,
@@ -194,6 +200,7 @@ class Perturbation(OnPerturbations):
         top_genes: int = 1000,
         screen: Sequence[str] | str | None = None,
         gears: Mapping[str, Any] | None = None,
+        native: Mapping[str, Any] | None = None,
     ):
         super().__init__(
             heads=heads,
@@ -206,6 +213,7 @@ class Perturbation(OnPerturbations):
             cells_per_condition=cells_per_condition,
             n_top_genes=n_top_genes,
             gears=gears,
+            native=native,
             split=split,
             gene_folds=gene_folds,
             top_genes=top_genes,
@@ -241,12 +249,14 @@ class Perturbation(OnPerturbations):
         result.notes |= prepared.notes
         folds = [part for part in split.each() if isinstance(part, PerturbationSplit) and part.conditions is not None]
         chosen = [part.conditions for part in folds if part.conditions is not None]
-        halves = subject.model if subject.spec.kind == "predictor" and isinstance(subject.model, SplitHalves) else None
         truths = [prepared.cells] * len(folds)
-        if halves is not None:
-            parted = [halves.halves(prepared.cells, part.test, seed) for part in chosen]
+        knowing = subject.model if subject.spec.reads_labels else None
+        if isinstance(knowing, SplitHalves):
+            parted = [knowing.halves(prepared.cells, part.test, seed) for part in chosen]
             truths, predicted = [truth for truth, _ in parted], {NO_HEAD: [guess for _, guess in parted]}
             result.notes["truth"] = "half of each condition's cells, predicted by the other half"
+        elif isinstance(knowing, Planted):
+            predicted = {NO_HEAD: [knowing.profiles(data, prepared, part.test, seed) for part in chosen]}
         else:
             problems = [self.problem(prepared, part, seed, subject.progress) for part in chosen]
             predicted = self.predictions(subject, data, prepared, problems, result)

@@ -76,6 +76,7 @@ class ReversePerturbation(OnPerturbations):
         cells_per_condition: int | None = None,
         n_top_genes: int | None = 5000,
         gears: Mapping[str, Any] | None = None,
+        native: Mapping[str, Any] | None = None,
     ):
         super().__init__(
             heads=heads,
@@ -88,6 +89,7 @@ class ReversePerturbation(OnPerturbations):
             cells_per_condition=cells_per_condition,
             n_top_genes=n_top_genes,
             gears=gears,
+            native=native,
             genes=None if genes is None else sorted(map(str, genes)),
             n_genes=n_genes,
             split_seeds=sorted(set(map(int, split_seeds))),
