@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,13 @@ _ALLOWED = {
 
 
 class _PlainUnpickler(pickle.Unpickler):
+    def __init__(self, stream: io.BytesIO, instead: Mapping[tuple[str, str], Callable[..., Any]]):
+        super().__init__(stream)
+        self.instead = instead
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self.instead:
+            return self.instead[module, name]
         if (module, name) == ("_codecs", "encode"):
             return _latin1
         if (module, name) not in _ALLOWED:
@@ -51,8 +58,13 @@ def _has_private_core() -> bool:
     return importlib.util.find_spec("numpy._core") is not None
 
 
-def load_plain_pickle(path: Path) -> Any:
+def load_plain_pickle(path: Path, instead: Mapping[tuple[str, str], Callable[..., Any]] | None = None) -> Any:
     """The object in a pickle that holds plain containers and numpy scalars only.
+
+    Parameters
+    ----------
+    instead
+        (module, name) -> a function of the caller that is safe with any arguments, called in place of the named one.
 
     Raises
     ------
@@ -61,7 +73,7 @@ def load_plain_pickle(path: Path) -> Any:
     """
     path = Path(path)
     try:
-        return _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        return _PlainUnpickler(io.BytesIO(path.read_bytes()), instead or {}).load()
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except pickle.UnpicklingError as error:

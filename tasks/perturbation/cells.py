@@ -103,6 +103,16 @@ class PerturbedCells:
             t = np.abs(self.means[a] - self.means[b]) / np.sqrt(error)
         return np.argsort(-np.nan_to_num(t, nan=0.0), kind="stable")
 
+    def de_genes(self, condition: Condition, fdr: float = 0.05) -> np.ndarray:
+        """Genes that differ from control at a false discovery rate, int64: t test with unequal variances."""
+        from scipy.stats import false_discovery_control, ttest_ind_from_stats
+
+        a, b = self.index[condition], self.index[CONTROL]
+        groups = [(self.means[i], np.sqrt(self.variances[i]), self.sizes[i]) for i in (a, b)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            _, p = ttest_ind_from_stats(*groups[0], *groups[1], equal_var=False)
+        return np.flatnonzero(false_discovery_control(np.nan_to_num(p, nan=1.0)) < fdr)
+
     def describe(self) -> str:
         """What there is, in words."""
         return f"{len(self.of_cell)} cells, {len(self.conditions) - 1} conditions beside {name_of(CONTROL)}"

@@ -70,12 +70,12 @@ def read_conditions(
     InputError
         No cell is a control, or none is perturbed.
     """
-    control = control or GEARS_CONTROL
     distinct, code = np.unique(labels, return_inverse=True)
+    named, control = control, control or GEARS_CONTROL
     separator = separator_of(distinct.tolist(), control) if separator is None else separator
     parsed = [parse(label, control, separator) if label else None for label in distinct.tolist()]
     found = sorted({condition for condition in parsed if condition})
-    if CONTROL not in parsed:
+    if CONTROL not in parsed or (named and named not in distinct):
         some = ", ".join(label for label in distinct[:5].tolist() if label) or "no label at all"
         raise InputError(
             f"{name}: no cell of the condition column is labelled {control!r}, and predictions start from control "

@@ -116,9 +116,10 @@ def predict_with(
     matrix = vectors.shuffled(problem.seed) if head.endswith(SHUFFLED) else vectors.matrix
     if head.removesuffix(SHUFFLED) == "linear":
         return ridge_on_vectors(problem, vectors.by_name(matrix))
-    from tasks.perturbation.gears import GearsSettings, fit_predict
+    from tasks.perturbation.gears import GearsSettings, fit_predict, graph_notes
 
-    return fit_predict(problem, GearsSettings(**gears), embedding=matrix[: len(problem.genes)])
+    notes |= graph_notes(problem)
+    return fit_predict(problem, GearsSettings.of(gears, "task.gears"), embedding=matrix[: len(problem.genes)])
 
 
 def _native(subject: Subject, problem: Problem, settings: dict[str, Any], notes: dict[str, Any]) -> np.ndarray:

@@ -46,14 +46,15 @@ class Planted(TaskBaseline):
             raise NotApplicableError(f"{self.spec.title}: no perturbation was planted in {data.name}")
         column = {name: i for i, name in enumerate(data.genes.names.tolist())}
         counts = data.counts(prepared.rows[prepared.cells.rows(CONTROL)])
-        groups, rng, found = np.zeros(counts.shape[0], np.int64), np.random.default_rng([seed, 5]), []
-        for condition in test:
+        groups, found = np.zeros(counts.shape[0], np.int64), []
+        for i, condition in enumerate(test):
             change = np.zeros(data.n_vars)
             for gene in condition:
                 for name, value in planted["log2_changes"][f"{gene}+{GEARS_CONTROL}"].items():
                     change[column[name]] += value
             if self.interactions:
                 change *= _factor(condition, planted)
+            rng = np.random.default_rng([seed, 5, i])  # the same draws for the truth and for the sum
             draws = [changed(counts, {0: np.exp2(change)}, groups, rng) for _ in range(DRAWS)]
             means = [log_normalise(draw).mean(axis=0, dtype=np.float64) for draw in draws]
             found.append(np.asarray(np.mean(means, axis=0)).ravel()[prepared.columns])

@@ -7,24 +7,25 @@ and Vinas Torne et al. 2025 (Systema), which show what simple predictors give.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from harness.errors import InputError, NotApplicableError
-from harness.gene_matrix import SOURCES
+from harness.errors import InputError
 from harness.registry import register_task
-from harness.task import Split, Task, TaskResult
-from tasks.perturbation.conditions import CONTROL, Condition
-from tasks.perturbation.go import read_gene_sets
-from tasks.perturbation.heads import HEADS, NO_HEAD, GeneVectors, predict_with
+from harness.task import Split, TaskResult
+from tasks.perturbation.collapse import mean_pairwise_pearson
+from tasks.perturbation.conditions import Condition
+from tasks.perturbation.heads import HEADS, NO_HEAD
+from tasks.perturbation.on_perturbations import OnPerturbations, PerturbationSplit, cells_of
+from tasks.perturbation.pair_scores import interactions
 from tasks.perturbation.planted import Planted
-from tasks.perturbation.prepare import Prepared, prepare
-from tasks.perturbation.problem import Problem, SplitHalves
-from tasks.perturbation.reference import control_cells, open_reference
+from tasks.perturbation.prepare import Prepared
+from tasks.perturbation.problem import SplitHalves
 from tasks.perturbation.scoring import METRICS, Fold, score
-from tasks.perturbation.splits import ConditionSplit, given, leave_genes_out, simulation
+from tasks.perturbation.screen import screen_table, screened
+from tasks.perturbation.splits import given, leave_genes_out, simulation
 from tasks.perturbation.tables import effects_table, genes_table
 
 if TYPE_CHECKING:
@@ -32,128 +33,6 @@ if TYPE_CHECKING:
     from harness.subject import Subject
 
 SPLITS = ("simulation", "given", "genes")
-
-
-@dataclass(frozen=True)
-class PerturbationSplit(Split):
-    """A split of cells that follows one of conditions; control cells train."""
-
-    conditions: ConditionSplit | None = None
-
-
-class OnPerturbations(Task):
-    """What the tasks on perturbed cells share: which cells take part, and how predictors are run.
-
-    Parameters
-    ----------
-    heads
-        Of `tasks.perturbation.heads.HEADS`, for models that give gene vectors.
-    embedding, reference, reference_cells
-        Gene vectors: `static`, or `contextual` in cells of `reference` (a data set or a file; None: the control cells).
-    go
-        Gene sets (a GMT file, or GEARS' gene2go): the graph of GEARS and the vectors of `go_ridge`.
-    separator
-        Between the genes of a pair; None: found out.
-    min_cells, cells_per_condition, n_top_genes
-        Which cells and genes take part, see `tasks.perturbation.prepare`.
-    gears
-        Settings of GEARS, see `tasks.perturbation.gears.GearsSettings`.
-    native
-        Settings of a model's own predictor (see the model), for the head `native`.
-    """
-
-    needs = ("condition",)
-
-    def __init__(
-        self,
-        *,
-        heads: Sequence[str],
-        embedding: str,
-        reference: str | None,
-        reference_cells: int,
-        go: str | None,
-        separator: str | None,
-        min_cells: int,
-        cells_per_condition: int | None,
-        n_top_genes: int | None,
-        gears: Mapping[str, Any] | None,
-        native: Mapping[str, Any] | None,
-        **others: Any,
-    ):
-        heads = list(heads)
-        self.go = None if go is None else read_gene_sets(go)
-        self.reference = open_reference(reference, reference_cells)
-        self.gears, self.native = dict(gears or {}), dict(native or {})
-        super().__init__(
-            heads=heads,
-            embedding=embedding,
-            reference=None if self.reference is None else self.reference.content_hash,
-            reference_cells=reference_cells,
-            go=None if self.go is None else self.go.content,
-            separator=separator,
-            min_cells=min_cells,
-            cells_per_condition=cells_per_condition,
-            n_top_genes=n_top_genes,
-            gears=self.gears,
-            native=self.native,
-            **others,
-        )
-        unknown = [head for head in heads if head not in HEADS]
-        if unknown or not heads:
-            raise InputError(f"task.heads={heads}: expected some of {', '.join(HEADS)}")
-        if embedding not in SOURCES:
-            raise InputError(f"task.embedding={embedding}: expected {' or '.join(SOURCES)}")
-        for name, least in (("min_cells", 2), ("cells_per_condition", 2), ("n_top_genes", 1), ("reference_cells", 2)):
-            value = self.config[name]
-            if not (isinstance(value, int) and value >= least) and not (
-                value is None and name in ("cells_per_condition", "n_top_genes")
-            ):
-                raise InputError(f"task.{name}={value}: expected a whole number from {least}")
-
-    def prepared(self, data: CellData) -> Prepared:
-        """The cells and genes of a data set that take part."""
-        names = ("separator", "min_cells", "cells_per_condition", "n_top_genes")
-        return prepare(data, **{name: self.config[name] for name in names})
-
-    def problem(self, prepared: Prepared, split: ConditionSplit, seed: int, progress: bool) -> Problem:
-        """What predictors are given of a split: cells of the training side alone."""
-        cells = prepared.cells.of((*split.train, *split.val))
-        return Problem(cells, split.train, split.val, split.test, self.go, seed, progress)
-
-    def predictions(
-        self, subject: Subject, data: CellData, prepared: Prepared, problems: Sequence[Problem], result: TaskResult
-    ) -> dict[str, list[np.ndarray]]:
-        """Head -> predicted mean profiles (n_test, g), problem by problem.
-
-        Raises
-        ------
-        NotApplicableError
-            The model has no way to predict.
-        """
-        if subject.spec.kind == "predictor":
-            found = [subject.model.predict(problem) for problem in problems]
-            for problem in problems[:1]:
-                result.notes |= subject.model.notes(problem)
-            return {NO_HEAD: found}
-        heads, reasons, predicted = self.config["heads"], [], {}
-        vectors = None
-        if any(head != "native" for head in heads):
-            reference = self.reference
-            if reference is None:
-                reference = control_cells(data, prepared, self.config["reference_cells"])
-            vectors = GeneVectors(subject, data, prepared, self.config["embedding"], reference)
-            result.notes |= {"gene vectors": self.config["embedding"], **vectors.notes()}
-        for head in heads:
-            try:
-                predicted[head] = [
-                    predict_with(head, subject, problem, vectors, self.gears, self.native, result.notes)
-                    for problem in problems
-                ]
-            except NotApplicableError as error:
-                reasons.append(str(error))
-        if not predicted:
-            raise NotApplicableError("; ".join(reasons))
-        return predicted
 
 
 @register_task("perturbation")
@@ -247,42 +126,67 @@ class Perturbation(OnPerturbations):
         """Predict the test conditions of each fold, and score them."""
         prepared, result = self.prepared(data), TaskResult()
         result.notes |= prepared.notes
-        folds = [part for part in split.each() if isinstance(part, PerturbationSplit) and part.conditions is not None]
-        chosen = [part.conditions for part in folds if part.conditions is not None]
-        truths = [prepared.cells] * len(folds)
+        parts = [part for part in split.each() if isinstance(part, PerturbationSplit) and part.conditions is not None]
+        chosen = [part.conditions for part in parts if part.conditions is not None]
+        truths = [prepared.cells] * len(parts)
         knowing = subject.model if subject.spec.reads_labels else None
         if isinstance(knowing, SplitHalves):
-            parted = [knowing.halves(prepared.cells, part.test, seed) for part in chosen]
-            truths, predicted = [truth for truth, _ in parted], {NO_HEAD: [guess for _, guess in parted]}
+            halved = [knowing.halves(prepared.cells, part.test, seed) for part in chosen]
+            truths, predicted = [truth for truth, _ in halved], {NO_HEAD: [guess for _, guess in halved]}
             result.notes["truth"] = "half of each condition's cells, predicted by the other half"
         elif isinstance(knowing, Planted):
             predicted = {NO_HEAD: [knowing.profiles(data, prepared, part.test, seed) for part in chosen]}
         else:
             problems = [self.problem(prepared, part, seed, subject.progress) for part in chosen]
+            screen = self._screened(prepared)
+            problems[0] = replace(problems[0], test=(*problems[0].test, *screen))
             predicted = self.predictions(subject, data, prepared, problems, result)
-        scored = [
+            self._screen(screen, predicted, prepared, result)
+        folds = [
             Fold(part.name, truth, own, self.config["top_genes"])
-            for part, truth, own in zip(folds, truths, chosen, strict=True)
+            for part, truth, own in zip(parts, truths, chosen, strict=True)
         ]
-        result.metrics = score(scored, predicted, seed)
-        result.tables["perturbation_effects"] = effects_table(scored, predicted)
-        result.tables["perturbation_genes"] = genes_table(scored, predicted)
-        tested = {condition for part in chosen for condition in part.test}
-        result.notes["test conditions"] = len(tested)
+        rows, tables = interactions(folds, predicted)
+        result.metrics = [*score(folds, predicted, seed), *rows]
+        result.tables |= {
+            "perturbation_effects": effects_table(folds, predicted),
+            "perturbation_genes": genes_table(folds, predicted),
+            **tables,
+        }
+        alike = mean_pairwise_pearson(np.concatenate([fold.deltas for fold in folds]))
+        result.notes["similarity of the measured changes"] = round(alike, 4) if alike == alike else "not defined"
+        result.notes["test conditions"] = len({condition for part in chosen for condition in part.test})
         result.notes["training conditions"] = len(chosen[0].train) if len(chosen) == 1 else f"{len(chosen)} folds"
         return result
+
+    def _screened(self, prepared: Prepared) -> tuple[Condition, ...]:
+        """What the virtual screen asks for."""
+        asked = self.config["screen"]
+        if asked is None:
+            return ()
+        targets = {gene for condition in prepared.cells.conditions for gene in condition}
+        return screened(sorted(targets) if asked == "targets" else asked)
+
+    def _screen(
+        self,
+        screen: tuple[Condition, ...],
+        predicted: dict[str, list[np.ndarray]],
+        prepared: Prepared,
+        result: TaskResult,
+    ) -> None:
+        """Take the screen's predictions off those of the first fold, and lay them out."""
+        if not screen:
+            return
+        import pandas as pd
+
+        tables = []
+        for head, guesses in predicted.items():
+            own = guesses[0][-len(screen) :]
+            guesses[0] = guesses[0][: -len(screen)]
+            tables.append(screen_table(screen, own - prepared.cells.control_mean, prepared.cells.genes, head))
+        result.tables["perturbation_screen"] = pd.concat(tables)
+        result.notes["virtual screen"] = f"{len(tables[0])} pairs, trained on the first split"
 
     def metric_names(self) -> tuple[str, ...]:
         """Names of the metrics given."""
         return METRICS
-
-
-def cells_of(prepared: Prepared, chosen: ConditionSplit, name: str) -> PerturbationSplit:
-    """The rows of the data set behind a split of conditions; control and validation cells are on the training side."""
-    index = prepared.cells.index
-
-    def rows(conditions: Sequence[Condition]) -> np.ndarray:
-        return prepared.rows[np.isin(prepared.cells.of_cell, [index[condition] for condition in conditions])]
-
-    train = rows((CONTROL, *chosen.train, *chosen.val))
-    return PerturbationSplit(name, train, rows(chosen.test), {}, conditions=chosen)

@@ -19,7 +19,7 @@ from harness.results import MetricRow
 from harness.task import Split, TaskResult
 from tasks.perturbation.conditions import Condition, name_of
 from tasks.perturbation.heads import HEADS, NO_HEAD
-from tasks.perturbation.protocol import OnPerturbations, PerturbationSplit, cells_of
+from tasks.perturbation.on_perturbations import OnPerturbations, PerturbationSplit, cells_of
 from tasks.perturbation.ranking import Ranking, rank_candidates, relevant
 from tasks.perturbation.splits import ConditionSplit
 
