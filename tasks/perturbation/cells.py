@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
 from tasks.perturbation.conditions import CONTROL, Condition, name_of
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 #: Genes a profile is compared on where only the strongest effects count (GEARS' top 20).
 TOP_DE = 20
@@ -66,6 +69,8 @@ class PerturbedCells:
         return np.maximum(centred, 0) / np.where(n > 1, n - 1, np.nan)
 
     def _sums(self, values: sp.csr_matrix) -> np.ndarray:
+        import scipy.sparse as sp
+
         n = len(self.of_cell)
         members = sp.csr_matrix((np.ones(n), (self.of_cell, np.arange(n))), shape=(len(self.conditions), n))
         return (members @ values.astype(np.float64)).toarray()

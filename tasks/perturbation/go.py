@@ -6,12 +6,15 @@ import gzip
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
 from harness.errors import InputError
 from harness.places import DATA_SCHEME, data_root
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class GeneSets:
 
     def incidence(self, genes: list[str]) -> sp.csr_matrix:
         """Genes × terms, float64 of 0 and 1; a gene without terms has an empty row."""
+        import scipy.sparse as sp
+
         names = sorted({term for gene in genes for term in self.terms.get(gene, ())})
         place = {term: i for i, term in enumerate(names)}
         rows = [(i, place[term]) for i, gene in enumerate(genes) for term in self.terms.get(gene, ())]

@@ -72,7 +72,7 @@ def _factor(condition: Condition, planted: dict[str, Any]) -> float:
 
 
 def _spec(name: str, title: str) -> Any:
-    return replace(baseline_spec("perturbation", name, title), control=True, reads_labels=True)
+    return replace(baseline_spec("perturbation", name, title), tasks=("perturbation",), control=True, reads_labels=True)
 
 
 @register_model("planted_truth")

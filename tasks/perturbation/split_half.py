@@ -21,7 +21,12 @@ class SplitHalf(SplitHalves):
     cells, which are less noisy.
     """
 
-    spec = replace(baseline_spec("perturbation", "split_half", "Split-half ceiling"), control=True, reads_labels=True)
+    spec = replace(
+        baseline_spec("perturbation", "split_half", "Split-half ceiling"),
+        tasks=("perturbation",),
+        control=True,
+        reads_labels=True,
+    )
 
     def halves(
         self, cells: PerturbedCells, test: tuple[Condition, ...], seed: int
