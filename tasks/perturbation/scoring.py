@@ -84,8 +84,11 @@ class Fold:
 
     @cached_property
     def reference(self) -> np.ndarray:
-        """Mean of the training conditions' mean profiles, (g,): what all perturbations share (Systema)."""
-        return np.mean([self.truth.mean(condition) for condition in self.split.train], axis=0)
+        """Mean of the mean profiles of the training side, (g,): what all perturbations share (Systema).
+
+        Validation conditions are of that side: what predicts this very mean has no correlation, and is null.
+        """
+        return np.mean([self.truth.mean(condition) for condition in (*self.split.train, *self.split.val)], axis=0)
 
     @cached_property
     def ranked(self) -> list[np.ndarray]:

@@ -26,6 +26,8 @@ def test_baselines_and_controls_in_one_grid(bench, tmp_path, screen):
     records = {record.model: record for record in ResultStore(tmp_path / "results").records()}
     delta = {name: values(record).get(("pearson_delta", "none", "")) for name, record in records.items()}
     assert delta["no_change"] is None, "no change has no correlation: null, not zero"
+    mean = values(records["train_mean"])
+    assert mean["pearson_delta_perturbed", "none", ""] is None, "the reference itself says nothing of any perturbation"
     assert delta["split_half"] > max(delta["train_mean"], delta["latent_linear"])
     mse = {name: values(record).get(("mse", "none", "")) for name, record in records.items()}
     assert mse["split_half"] < mse["additive"] < mse["no_change"]
