@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,19 +60,25 @@ def read_gene_sets(path: str | Path) -> GeneSets:
     InputError
         The file is missing, empty, or of another form.
     """
-    from harness.checkpoints import sha256_of
-
     inside = str(path).removeprefix(DATA_SCHEME)
     found = data_root() / inside if inside != str(path) else Path(path).expanduser()
     if not found.is_file():
         raise InputError(f"task.go={path}: no such file ({found})")
+    return _read(found, found.stat().st_mtime_ns)
+
+
+@cache
+def _read(found: Path, changed: int) -> GeneSets:
+    """The gene sets of a file, read once for all runs of a grid."""
+    from harness.checkpoints import sha256_of
+
     terms: dict[str, set[str]] = {}
     if found.suffix == ".pkl":
         from harness.safe_pickle import load_plain_pickle
 
         held = load_plain_pickle(found)
         if not isinstance(held, dict):
-            raise InputError(f"task.go={path}: a dictionary of gene -> terms is expected, found {type(held).__name__}")
+            raise InputError(f"task.go={found}: a dictionary of gene -> terms is expected, found {type(held).__name__}")
         terms = {str(gene): {str(term) for term in own} for gene, own in held.items()}
     else:
         opener = gzip.open if found.suffix == ".gz" else open
@@ -88,5 +94,5 @@ def read_gene_sets(path: str | Path) -> GeneSets:
                     if gene := gene.split(",")[0].strip():
                         terms.setdefault(gene, set()).add(parts[0])
     if not terms:
-        raise InputError(f"task.go={path}: the file holds no gene")
+        raise InputError(f"task.go={found}: the file holds no gene")
     return GeneSets({gene: frozenset(own) for gene, own in terms.items()}, found.name, sha256_of([found]))
