@@ -22,7 +22,7 @@ demo: $(STAMP)
 	@$(BIN)/cellfm-bench report results=outputs/demo/results
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ from reports.figures.confusion import confusion_map
 from reports.figures.dots import dot_plots
 from reports.figures.figure import Figure
 from reports.figures.maps import metric_heat_map, unit_heat_maps
+from reports.figures.perturbation import perturbation_closeups, perturbation_maps
 from reports.figures.river import river
 from reports.figures.speed import speed_plot
 from reports.figures.svg import marker, picture
@@ -101,11 +102,11 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
         exposures=EXPOSURES,
         plural=wording.plural,
     )
-    atlas_views: dict[str, list[Atlas]] = atlases([each.section for each in ranked], tables)
+    atlas_views: dict[str, Atlas] = atlases([each.section for each in ranked], tables)
     times = Counter((each.section.task, each.section.dataset) for each in ranked)
     sections = []
     for number, each in enumerate(ranked, start=1):
-        colours = type_colours(atlas_views.get(each.section.dataset, []))
+        colours = type_colours(atlas_views.get(each.section.dataset))
         several = times[each.section.task, each.section.dataset] > 1
         sections.append(_section(number, each, tables, colours, several=several))
     planted = {each.section.dataset for each in ranked if each.planted}
@@ -143,13 +144,16 @@ def _section(
     heads = sorted({c.head for c in headline if (c.metric, c.head) not in own} - {"none"}, key=wording.head_order)
     winners = best_rows(ranked)
     maps = [figure for entry, column in winners for figure in river(entry, column, tables, colours)]
+    by_head = perturbation_maps(section, order, headline, tables)
+    by_unit = unit_heat_maps(section, order, headline)
+    shown = {figure.head for figure in (*by_head, *by_unit)}
+    first = primary.head if primary and primary.head in shown else min(shown, key=wording.head_order, default="")
+    maps += perturbation_closeups(winners, tables)
+    maps += [figure for figure in by_head if figure.head == first]
     maps += unit_dots(section, winners, headline, tables)
     for entry, column in winners:
         maps += confusion_map(entry, column, tables)
     maps += metric_heat_map(order, list(dict.fromkeys([*headline, *columns(section)])))
-    by_unit = unit_heat_maps(section, order, headline)
-    shown = {figure.head for figure in by_unit}
-    first = primary.head if primary and primary.head in shown else min(shown, key=wording.head_order, default="")
     maps += [figure for figure in by_unit if figure.head == first]
     seeds = sorted({run.seed for run in section.runs})
     about = [
@@ -165,7 +169,7 @@ def _section(
         heads=[(head, wording.head_title(head)) for head in heads] if len(heads) > 1 else [],
         dots=[*dot_plots(section, headline, order), *speed_plot(order, primary)],
         maps=maps,
-        more_maps=[figure for figure in by_unit if figure.head != first],
+        more_maps=[figure for figure in (*by_head, *by_unit) if figure.head != first],
         boards=[board_table(section, board, headline) for board in ranked.boards],
         unscaled=missing(section, ranked.task.controls) if ranked.boards else "",
         leaks=_leaks(section),

@@ -25,6 +25,9 @@ HEADS = {
     "mlp": "MLP",
     "svm": "SVM",
     "linear": "Linear",
+    "linear_shuffled": "Linear, vectors shuffled",
+    "gears": "GEARS graft",
+    "gears_shuffled": "GEARS graft, vectors shuffled",
     "native": "Native",
 }
 
@@ -38,6 +41,14 @@ FLAGS = {
     "batch-is-condition": "batch and condition are one",
     "floor": "floor",
     "ceiling": "ceiling",
+}
+
+#: How many genes of a tested perturbation training saw perturbed: GEARS' names, from the nearest to the farthest.
+SUBGROUPS = {
+    "combo_seen2": "pair, 2 of 2 seen",
+    "combo_seen1": "pair, 1 of 2 seen",
+    "combo_seen0": "pair, 0 of 2 seen",
+    "unseen_single": "single, unseen",
 }
 
 STATUSES = {
@@ -65,14 +76,30 @@ def head_order(head: str) -> tuple[int, str]:
     return (known.index(head) if head in known else len(known), head)
 
 
+def subgroup_order(key: str) -> tuple[int, str]:
+    """Sort key of a subgroup of perturbations."""
+    known = list(SUBGROUPS)
+    return (known.index(key) if key in known else len(known), key)
+
+
+def subgroup_title(key: str) -> str:
+    """What a subgroup of perturbations is called."""
+    return SUBGROUPS.get(key, key)
+
+
 def head_title(head: str) -> str:
     """What a head is called in a column; nothing for `none`."""
     return HEADS.get(head, head)
 
 
+def unit_size(scope: str) -> str:
+    """What `n` counts of a unit of a scope."""
+    return "splits that test it" if scope == "per-perturbation" else "test cells"
+
+
 def own_head_title(head: str) -> str:
-    """What the head is called that a method brings itself; one that classifies by itself has none to be named by."""
-    return f"{head_title(head)} head" if head_title(head) else "own classifier"
+    """What the head is called that a method brings itself; one that classifies or predicts by itself has none."""
+    return f"{head_title(head)} head" if head_title(head) else "own method"
 
 
 def metric_card(name: str, higher_is_better: bool = True) -> MetricCard:

@@ -21,6 +21,26 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """What the two workers of `make test` take at a time: a file, or files that share a group.
+
+    Files in a group need the same minutes of compilation (numba, JAX), which each process has to do anew. Groups with
+    slow tests come first, so that at the end no worker waits for the other.
+    """
+    slow = set()
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+        if item.get_closest_marker("slow"):
+            slow.add(_group(item))
+    items.sort(key=lambda item: _group(item) not in slow)
+
+
+def _group(item):
+    return item.get_closest_marker("xdist_group").args[0]
+
+
 @pytest.fixture
 def shared_data():
     """The real data sets; they are not part of the product."""

@@ -6,7 +6,7 @@ from reports.entries import Column, Entry, Section
 from reports.figures.figure import Figure, short_names
 from reports.figures.heatmap import HALF_PAGE, Cell, HeatRow, heat_map
 from reports.ranking import own_head
-from reports.wording import arrow, head_title, metric_card, metric_title, score
+from reports.wording import arrow, head_title, metric_card, metric_title, score, unit_size
 
 #: Units (classes, perturbations) a heat map shows; the others stand in the records.
 MOST_UNITS = 40
@@ -42,6 +42,8 @@ def _unit_map(metric: str, scope: str, head: str, units: dict[Entry, dict]) -> F
     for found in units.values():
         for key, (_, n) in found.items():
             sizes[key] = max(sizes.get(key, 0), n or 0)
+    if max(sizes.values()) <= 1:  # one everywhere says nothing
+        sizes = dict.fromkeys(sizes, 0)
     keys = sorted(sizes, key=lambda key: (-sizes[key], key))
     kept = keys[:MOST_UNITS]
     names = short_names(list(units))
@@ -50,7 +52,7 @@ def _unit_map(metric: str, scope: str, head: str, units: dict[Entry, dict]) -> F
     rows = [
         HeatRow(
             names[entry],
-            [_shade(found.get(key, (None, None))[0], known, metric, f"{entry.label}, {key}") for key in kept],
+            [shaded(found.get(key, (None, None))[0], known, metric, f"{entry.label}, {key}") for key in kept],
             entry.track,
         )
         for entry, found in units.items()
@@ -58,11 +60,10 @@ def _unit_map(metric: str, scope: str, head: str, units: dict[Entry, dict]) -> F
     heads = [(key, f" ({sizes[key]})" if sizes[key] else "") for key in kept]
     unit = scope.removeprefix("per-").replace("-", " ")
     title = f"{card.title} per {unit}" + (f" · {head_title(head)}" if head_title(head) else "")
-    caption = (
-        f"Mean over seeds. In brackets: the number of cells or samples of the {unit}." if any(sizes.values()) else ""
-    )
+    caption = f"Mean over seeds. In brackets: {unit_size(scope)}." if any(sizes.values()) else ""
     if len(kept) < len(keys):
-        caption += f" The {len(kept)} largest of {len(keys)} are shown."
+        which = f"{len(kept)} largest" if any(sizes.values()) else f"first {len(kept)}"
+        caption += f" The {which} of {len(keys)} are shown."
     return Figure(title, heat_map(rows, heads, label=title), caption.strip(), head, wide=len(heads) > HALF_PAGE)
 
 
@@ -80,7 +81,7 @@ def metric_heat_map(order: list[Entry], columns: list[Column]) -> list[Figure]:
     for entry in shown:
         means = [entry.scores[c].mean if c in entry.scores else None for c in columns]
         cells = [
-            _shade(mean, known[c], c.metric, f"{entry.label}, {metric_title(c.metric)}")
+            shaded(mean, known[c], c.metric, f"{entry.label}, {metric_title(c.metric)}")
             for c, mean in zip(columns, means, strict=True)
         ]
         rows.append(HeatRow(names[entry], cells, entry.track))
@@ -91,7 +92,7 @@ def metric_heat_map(order: list[Entry], columns: list[Column]) -> list[Figure]:
     return [Figure("All metrics", svg, caption, wide=len(heads) > HALF_PAGE)]
 
 
-def _shade(value: float | None, known: list[float], metric: str, hint: str) -> Cell | None:
+def shaded(value: float | None, known: list[float], metric: str, hint: str) -> Cell | None:
     """A cell shaded over the metric's range, from nothing at 0 (or its lowest) to full; else over what is known."""
     if value is None:
         return None

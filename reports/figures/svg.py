@@ -128,7 +128,7 @@ def tick_label(value: float, ticks: list[float]) -> str:
         return f"{value:g}"
     step = min(b - a for a, b in itertools.pairwise(ticks))
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    if digits and abs(step * 10**digits - round(step * 10**digits)) > 1e-6:
+    if abs(step * 10**digits - round(step * 10**digits)) > 1e-6:
         digits += 1
     if max(map(abs, ticks)) >= 1e5:
         return f"{value:.0e}".replace("e+0", "e")

@@ -1,9 +1,9 @@
-"""Small multiples of the models' UMAPs: one panel per model, points as compact SVG paths, one legend."""
+"""Small multiples of the models' UMAPs: one panel per model, coloured by cell type and, beside it, by batch."""
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -23,31 +23,38 @@ MOST_POINTS = 5_000
 SIZE = 180.0
 #: Colours in the style sheet.
 COLOURS = 16
-BY_TYPE = "cell type"
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """What the points are coloured by: a column of the artifact; `legend` is (colour, name, cells)."""
+
+    column: str
+    title: str
+    legend: list[tuple[int, str, int]]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One embedding."""
+    """One embedding: the same points once per colouring of its atlas."""
 
     name: str
     label: str
     track: str
-    svg: Markup
+    pictures: list[Markup]
     note: str = ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Atlas:
-    """The embeddings of one data set, coloured by one column; `legend` is (colour, name, cells)."""
+    """The embeddings of one data set. Two colourings stand side by side in each panel."""
 
-    title: str
-    panels: list[Panel] = field(default_factory=list)
-    legend: list[tuple[int, str, int]] = field(default_factory=list)
+    colourings: list[Colouring]
+    panels: list[Panel]
 
 
-def atlases(sections: list[Section], tables: Tables) -> dict[str, list[Atlas]]:
-    """Data set -> panels coloured by cell type, and by batch where there are several."""
+def atlases(sections: list[Section], tables: Tables) -> dict[str, Atlas]:
+    """Data set -> its panels, coloured by cell type, and by batch where there are several."""
     found: dict[str, list[tuple[Entry, pd.DataFrame]]] = {}
     for dataset in dict.fromkeys(section.dataset for section in sections):
         drawn: dict[tuple[str, str], tuple[Entry, pd.DataFrame]] = {}
@@ -61,13 +68,12 @@ def atlases(sections: list[Section], tables: Tables) -> dict[str, list[Atlas]]:
             found[dataset] = [drawn[entry.track, entry.label] for entry in order]
     panels = sum(map(len, found.values()))
     most = max(200, min(MOST_POINTS, POINT_BUDGET // max(1, 2 * panels)))
-    drawings = {dataset: _atlases(members, most) for dataset, members in found.items()}
-    return {dataset: each for dataset, each in drawings.items() if each}
+    return {dataset: _atlas(members, most) for dataset, members in found.items()}
 
 
-def type_colours(of: list[Atlas]) -> dict[str, int]:
+def type_colours(atlas: Atlas | None) -> dict[str, int]:
     """Cell type -> its colour in the UMAPs of a data set, for other figures of the same cells."""
-    return {name: colour for atlas in of if atlas.title == BY_TYPE for colour, name, _ in atlas.legend}
+    return {name: colour for colour, name, _ in atlas.colourings[0].legend} if atlas else {}
 
 
 def _table(entry: Entry, tables: Tables) -> pd.DataFrame | None:
@@ -79,26 +85,35 @@ def _table(entry: Entry, tables: Tables) -> pd.DataFrame | None:
     return None
 
 
-def _atlases(members: list[tuple[Entry, pd.DataFrame]], most: int) -> list[Atlas]:
+def _atlas(members: list[tuple[Entry, pd.DataFrame]], most: int) -> Atlas:
+    types, batches = (_sizes(members, column) for column in ("cell_type", "batch"))
+    colourings = [_colouring("cell_type", "cell type", types, 0)]
+    if len(batches) > 1:
+        # On from the types: in pictures side by side no colour stands for two things, while there are enough.
+        colourings.append(_colouring("batch", "batch", batches, len(types)))
     names = short_names([entry for entry, _ in members])
-    found = []
-    for column, title in (("cell_type", BY_TYPE), ("batch", "batch")):
-        sizes: dict[str, int] = {}
-        for _, table in members:
-            for value, n in (table[column].value_counts() if column in table else {}).items():
-                sizes[value] = max(sizes.get(value, 0), int(n))
-        if column == "batch" and len(sizes) < 2:
-            continue
-        values = sorted(sizes, key=lambda value: (-sizes[value], value)) or [""]
-        colours = {value: i % COLOURS for i, value in enumerate(values)}
-        atlas = Atlas(title, legend=[(colours[v], v, sizes[v]) for v in values if v in sizes])
-        for entry, table in members:
-            shown = _sample(table, most)
-            note = f"{len(shown):,} of {len(table):,} cells drawn" if len(shown) < len(table) else ""
-            svg = _points(shown, column, colours, f"UMAP of {entry.label} by {title}")
-            atlas.panels.append(Panel(names[entry], entry.label, entry.track, svg, note))
-        found.append(atlas)
-    return found
+    panels = []
+    for entry, table in members:
+        shown = _sample(table, most)
+        note = f"{len(shown):,} of {len(table):,} cells drawn" if len(shown) < len(table) else ""
+        pictures = [_points(shown, each, entry.label) for each in colourings]
+        panels.append(Panel(names[entry], entry.label, entry.track, pictures, note))
+    return Atlas(colourings, panels)
+
+
+def _sizes(members: list[tuple[Entry, pd.DataFrame]], column: str) -> dict[str, int]:
+    """Value of a column -> its cells in the table that has the most of it."""
+    sizes: dict[str, int] = {}
+    for _, table in members:
+        for value, n in (table[column].value_counts() if column in table else {}).items():
+            sizes[value] = max(sizes.get(value, 0), int(n))
+    return sizes
+
+
+def _colouring(column: str, title: str, sizes: dict[str, int], first: int) -> Colouring:
+    """Colours from `first` on, the largest group first."""
+    values = sorted(sizes, key=lambda value: (-sizes[value], value))
+    return Colouring(column, title, [((first + i) % COLOURS, v, sizes[v]) for i, v in enumerate(values)])
 
 
 def _sample(table: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -110,10 +125,11 @@ def _sample(table: pd.DataFrame, most: int) -> pd.DataFrame:
     return table.iloc[sorted(order[:most])]
 
 
-def _points(table: pd.DataFrame, column: str, colours: dict[str, int], label: str) -> Markup:
+def _points(table: pd.DataFrame, by: Colouring, label: str) -> Markup:
     """Dots as zero-length strokes with round ends, one path per group, in tenths of a percent of the panel."""
     x, y = (_spread(table[axis].to_numpy(dtype=float)) for axis in ("x", "y"))
-    groups = table[column].to_numpy() if column in table else [""] * len(table)
+    colours = {name: colour for colour, name, _ in by.legend} or {"": 0}
+    groups = table[by.column].to_numpy() if by.column in table else [""] * len(table)
     by_group: dict[str, list[str]] = {}
     for i, group in enumerate(groups):
         by_group.setdefault(group, []).append(f"M{x[i]} {1000 - y[i]}h0")
@@ -124,7 +140,7 @@ def _points(table: pd.DataFrame, column: str, colours: dict[str, int], label: st
         if group in by_group
     ]
     inner = tag("g", *paths, transform=f"scale({SIZE / 1000:g})", stroke_width=wide)
-    return picture(SIZE, SIZE, inner, label=label, class_="umap")
+    return picture(SIZE, SIZE, inner, label=f"UMAP of {label} by {by.title}", class_="umap")
 
 
 def _spread(values):

@@ -24,7 +24,7 @@ from reports.figures.svg import (
 )
 from reports.ranking import own_column
 from reports.statistics import Interval, mean_interval
-from reports.wording import MetricCard, arrow, head_title, metric_card, own_head_title, plural, score
+from reports.wording import MetricCard, arrow, head_title, metric_card, own_head_title, plural, score, unit_size
 
 #: Units shown, the largest.
 MOST_UNITS = 30
@@ -57,6 +57,8 @@ def unit_dots(
             over.setdefault(_words(shown[entry], by_fold, len(entry.runs)), []).append(entry)
     if not shown:
         return []
+    if max(sizes.values()) <= 1:  # one everywhere says nothing
+        sizes = dict.fromkeys(sizes, 0)
     keys = sorted(sizes, key=lambda key: (-sizes[key], key))
     kept = keys[:MOST_UNITS]
     unit = scope.removeprefix("per-").replace("-", " ")
@@ -67,9 +69,10 @@ def unit_dots(
     whose = {words: f"{', '.join(names[e] for e in group)}: " if len(over) > 1 else "" for words, group in over.items()}
     caption = "".join(f"{whose[words]}{words}. " for words in over if words)
     if any(sizes.values()):
-        caption += f"The largest {unit} first; in brackets its test cells."
+        caption += f"The largest {unit} first; in brackets its {unit_size(scope)}."
     if len(kept) < len(keys):
-        caption += f" The {len(kept)} largest of {len(keys)} are shown."
+        which = f"{len(kept)} largest" if any(sizes.values()) else f"first {len(kept)}"
+        caption += f" The {which} of {len(keys)} are shown."
     svg = _draw(shown, heads, {key: sizes[key] for key in kept}, card, f"{title} of the best model and baseline")
     return [Figure(f"{title} · best model and best baseline" if len(shown) > 1 else title, svg, caption)]
 

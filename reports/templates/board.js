@@ -152,16 +152,18 @@
       document.getElementById(link.getAttribute("href").slice(1)).closest("details").open = true;
     }));
 
-  // ---- UMAPs: a name in the legend lights its cells in every panel
+  // ---- UMAPs: a name in a legend lights its cells in every picture of that colouring
 
-  all(".atlas").forEach((atlas) => {
-    const light = (name) => {
-      atlas.classList.toggle("dimmed", name !== null);
-      all(".umap path", atlas).forEach((path) =>
-        path.classList.toggle("lit", name !== null && path.querySelector("title").textContent === name));
-    };
-    const pressed = () => atlas.querySelector(".legend button[aria-pressed=true]")?.dataset.name ?? null;
-    all(".legend button", atlas).forEach((button) => {
+  all(".legend").forEach((legend) => {
+    const pictures = all(`.pictures > [data-by="${legend.dataset.by}"]`, legend.closest(".atlas"));
+    const light = (name) =>
+      pictures.forEach((picture) => {
+        picture.classList.toggle("dimmed", name !== null);
+        all(".umap path", picture).forEach((path) =>
+          path.classList.toggle("lit", name !== null && path.querySelector("title").textContent === name));
+      });
+    const pressed = () => legend.querySelector("button[aria-pressed=true]")?.dataset.name ?? null;
+    all("button", legend).forEach((button) => {
       const on = () => light(button.dataset.name);
       const back = () => light(pressed());
       button.addEventListener("mouseenter", on);
@@ -170,7 +172,7 @@
       button.addEventListener("blur", back);
       button.addEventListener("click", () => {
         const was = button.getAttribute("aria-pressed") === "true";
-        all(".legend button", atlas).forEach((other) => other.setAttribute("aria-pressed", "false"));
+        all("button", legend).forEach((other) => other.setAttribute("aria-pressed", "false"));
         button.setAttribute("aria-pressed", String(!was));
         light(pressed());
       });

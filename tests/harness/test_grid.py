@@ -10,8 +10,9 @@ import time
 import pytest
 
 from harness import ResultStore
+from harness.__main__ import main
 
-GRID = ["-m", "model=pca,random_projection,svm", "task=annotation", "seed=0,1", "task.heads=[knn,logreg]"]
+GRID = ["-m", "model=svm,pca,random_projection", "task=annotation", "seed=0,1", "task.heads=[knn,logreg]"]
 
 
 def store_of(directory):
@@ -45,8 +46,8 @@ def test_grid_resumes_after_kill_9(tmp_path):
     first.wait()
     done = len(list((cut / "results").glob("*.json")))
     assert 1 <= done < 6
-    for directory in (cut, whole):
-        subprocess.run(command(directory), check=True, capture_output=True)
+    subprocess.run(command(cut), check=True, capture_output=True)
+    assert main(command(whole)[3:]) == 0
     assert store_of(cut / "results") == store_of(whole / "results")
     assert len(store_of(whole / "results")) == 6
     assert not [p for p in (cut / "results").rglob("*") if p.suffix == ".tmp"]

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from itertools import cycle
 
 import pytest
 
@@ -73,11 +74,10 @@ def test_files_stay_readable():
 def test_every_config_composes():
     from harness.config import compose, options
 
-    for model in options("model"):
-        for task in options("task"):
-            config = compose([f"model={model}", f"task={task}"])
-            assert config.model["name"] == model and config.task["name"] == task
-    for dataset in options("dataset"):
-        compose(["model=pca", "task=annotation", f"dataset={dataset}"])
+    # Groups know nothing of each other: every option once, beside whichever of the others is next.
+    groups = [options(group) for group in ("model", "task", "dataset")]
+    for _, model, task, dataset in zip(range(max(map(len, groups))), *map(cycle, groups), strict=False):
+        config = compose([f"model={model}", f"task={task}", f"dataset={dataset}"])
+        assert config.model["name"] == model and config.task["name"] == task
     for corpus in options("corpus"):
         compose(["model=pca", "task=annotation", f"corpus={corpus}"])

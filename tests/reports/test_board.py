@@ -122,8 +122,9 @@ def test_every_run_can_be_traced(board: Board) -> None:
 
 
 def test_umap_has_one_panel_per_model_and_track(board: Board) -> None:
-    panels = parse(board.page).find("figure", class_="panel")
-    assert len(panels) == 2 * len(MODELS)  # by cell type and by batch
+    page = parse(board.page)
+    assert len(page.find("figure", class_="panel")) == len(MODELS)
+    assert len(page.find("svg", class_="umap")) == 2 * len(MODELS)  # by cell type and, beside it, by batch
 
 
 def test_artifact_that_is_gone_or_changed_is_named(tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_summary_is_short_and_plain(board: Board) -> None:
     assert board.report.summary[0]["rank"] == "1"
     boards = Counter((r["task"], r["board"]) for r in board.report.summary)
     assert max(boards.values()) <= SHORT + 1  # the best of each board, and the SVM, which has its own head
-    assert sum(line["mean ± sd"].endswith("(own classifier)") for line in board.report.summary) == 2
+    assert sum(line["mean ± sd"].endswith("(own method)") for line in board.report.summary) == 2
 
 
 def test_terminal_shows_names_as_they_are(store: ResultStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,7 +132,7 @@ def test_picking_a_head_shows_its_columns_and_ranks_by_it(opened: Any) -> None:
     opened.click("#s1 .heads button[data-pick=mlp]")
     assert opened.locator(f"{table} th.metric:visible small").all_inner_texts() == [
         "MLP",
-        "own classifier",
+        "own method",
     ]  # and what has its own head
     ranks = [int(r) for r in column(opened, table, 0) if r.isdigit()]
     assert ranks == sorted(ranks)
@@ -165,8 +165,25 @@ def test_run_opens_with_its_command(opened: Any) -> None:
 
 def test_legend_lights_a_cell_type(opened: Any) -> None:
     opened.locator(".atlas .legend button").first.click()
-    assert opened.locator(".atlas.dimmed").count() == 1
-    assert opened.locator(".atlas.dimmed path.lit").count() == len(MODELS)
+    assert opened.locator(".atlas .dimmed").count() == len(MODELS), "the pictures by batch stay as they are"
+    assert opened.locator(".atlas .dimmed[data-by=cell_type] path.lit").count() == len(MODELS)
+    opened.locator(".atlas .legend[data-by=batch] button").first.click()
+    assert opened.locator(".atlas .dimmed path.lit").count() == 2 * len(MODELS)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_batches_stand_beside_the_types_of_their_model(browser: Any, board: Board, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    page.goto(board.report.html.as_uri())
+    code = """panels => panels.map(p => [...p.querySelectorAll("svg.umap")].map(s => {
+        const box = s.getBoundingClientRect();
+        return [box.left, box.right, box.top, box.width];
+    }))"""
+    pairs = page.eval_on_selector_all(".atlas .panel", code)
+    page.close()
+    assert len(pairs) == len(MODELS)
+    for (_, right, top, wide), (left, _, other_top, other_wide) in pairs:
+        assert right < left and top == other_top and abs(wide - other_wide) < 1 and wide > 130
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -91,10 +92,29 @@ def test_confusion_is_of_the_asked_head(store: ResultStore) -> None:
 def test_large_embeddings_are_sampled_and_said_so(store: ResultStore) -> None:
     table = umap(0.8, 0, sizes=(4000, 2000), batches=1)
     run = record(metrics=[row("accuracy", 0.5)], artifacts=[store.put_table("umap", table)])
-    (atlas,) = atlases(sections([run]), Tables(store))["pbmc68k"]  # one batch: by cell type only
-    assert atlas.panels[0].note == f"{MOST_POINTS:,} of 6,000 cells drawn"
-    assert atlas.panels[0].svg.count("h0") == MOST_POINTS
-    assert [(name, n) for _, name, n in atlas.legend] == [("Dendritic", 4000), ("CD8+ Cytotoxic T", 2000)]
+    atlas = atlases(sections([run]), Tables(store))["pbmc68k"]
+    (panel,), (by_type,) = atlas.panels, atlas.colourings  # one batch: by cell type only
+    assert panel.note == f"{MOST_POINTS:,} of 6,000 cells drawn"
+    assert [picture.count("h0") for picture in panel.pictures] == [MOST_POINTS]
+    assert [(name, n) for _, name, n in by_type.legend] == [("Dendritic", 4000), ("CD8+ Cytotoxic T", 2000)]
+
+
+def test_type_and_batch_stand_side_by_side_on_the_same_points(store: ResultStore) -> None:
+    tables = [umap(quality, 0, sizes=(40, 20), batches=3) for quality in (0.4, 0.8)]
+    runs = [
+        record(model, metrics=[row("accuracy", 0.5)], artifacts=[store.put_table("umap", table)])
+        for model, table in zip(("pca", "hvg"), tables, strict=True)
+    ]
+    atlas = atlases(sections(runs), Tables(store))["pbmc68k"]
+    by_type, by_batch = atlas.colourings
+    assert (by_type.title, by_batch.title) == ("cell type", "batch")
+    assert [(name, n) for _, name, n in by_batch.legend] == [(f"batch {i}", 20) for i in range(3)]
+    assert not {each[0] for each in by_type.legend} & {each[0] for each in by_batch.legend}, "no colour stands for two"
+    assert len(atlas.panels) == 2
+    for panel in atlas.panels:
+        assert [" by cell type" in each or " by batch" in each for each in panel.pictures] == [True, True]
+        types, batches = (sorted(re.findall(r"M\d+ \d+h0", each)) for each in panel.pictures)
+        assert types == batches and len(types) == 60
 
 
 def test_umap_of_the_lowest_seed_is_shown_once_per_data_set(store: ResultStore) -> None:
@@ -104,15 +124,15 @@ def test_umap_of_the_lowest_seed_is_shown_once_per_data_set(store: ResultStore) 
         for task in ("annotation", "integration")
         for seed in (2, 1)
     ]
-    by_type, by_batch = atlases(sections(runs), Tables(store))["pbmc68k"]
-    assert (len(by_type.panels), len(by_batch.panels)) == (1, 1)
+    (panel,) = atlases(sections(runs), Tables(store))["pbmc68k"].panels
+    assert len(panel.pictures) == 2
 
 
 def test_umap_of_one_point_and_of_missing_coordinates(store: ResultStore) -> None:
     table = pd.DataFrame({"name": ["a", "b"], "x": [1.0, None], "y": [2.0, None], "cell_type": "", "batch": ""})
     run = record(metrics=[row("accuracy", 0.5)], artifacts=[store.put_table("umap", table)])
-    (atlas,) = atlases(sections([run]), Tables(store))["pbmc68k"]
-    assert atlas.panels[0].svg.count("h0") == 1
+    (panel,) = atlases(sections([run]), Tables(store))["pbmc68k"].panels
+    assert [picture.count("h0") for picture in panel.pictures] == [1]
 
 
 def test_artifact_outside_the_results_is_not_read(store: ResultStore, tmp_path: Path) -> None:

@@ -188,9 +188,9 @@ def test_a_predictor_without_head_stands_beside_every_head(heads: tuple[str, ...
     assert heads_brought == {"cellfm": None, "pca": None, "svm": "none"}
     lines(runs, tmp_path)
     page = parse((tmp_path / "leaderboard.html").read_text())
-    assert "minus the best baseline, svm (own classifier, 0.700)" in page.find("p", class_="verdict")[0].text
+    assert "minus the best baseline, svm (own method, 0.700)" in page.find("p", class_="verdict")[0].text
     heads_of_columns = [" ".join(th.text.split()) for th in page.find("th", class_="metric")]
-    assert "Macro F1 ↑own classifier" in heads_of_columns
+    assert "Macro F1 ↑own method" in heads_of_columns
 
 
 def test_classifiers_of_their_own_share_one_column_beside_numbers_of_the_vectors(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_classifiers_of_their_own_share_one_column_beside_numbers_of_the_vectors
     assert places(found, "model", "rank") == [("svm", "1"), ("lr", "2"), ("nn", "3")]
     page = parse((tmp_path / "leaderboard.html").read_text())
     titles = [" ".join(th.text.split()) for th in page.find("th", class_="metric")]
-    assert titles.count("Macro F1 ↑own classifier") == 1
+    assert titles.count("Macro F1 ↑own method") == 1
     assert not {"Macro F1 ↑", "Accuracy ↑"} & set(titles)
     (ranked,) = map(rank, [section])
     judge(ranked)

@@ -6,6 +6,8 @@ import pytest
 from harness import ResultStore, load_dataset, load_model
 from tests.conftest import make_cells
 
+pytestmark = pytest.mark.xdist_group("integration")
+
 
 def values(record):
     return {m.name: m.value for m in record.metrics if m.scope == "overall"}

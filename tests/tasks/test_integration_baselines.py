@@ -13,6 +13,7 @@ from tasks.integration.harmony import Harmony, harmonise
 from tasks.integration.scib import BATCH, BIO, batch_correction, bio_conservation, neighbour_graph, per_type
 from tests.conftest import make_cells
 
+pytestmark = pytest.mark.xdist_group("integration")
 COLUMNS = {"cell_type": "cell_type", "batch": "batch"}
 
 

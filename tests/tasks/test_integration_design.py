@@ -12,6 +12,7 @@ from harness.subsample import stratified
 from tasks.integration.design import judge
 from tests.conftest import make_cells
 
+pytestmark = pytest.mark.xdist_group("integration")
 COLUMNS = {"cell_type": "cell_type", "batch": "batch"}
 TYPES = np.array(["a", "b", "c"] * 20)
 

@@ -10,6 +10,7 @@ import pytest
 from tasks.integration.harmony import harmonise
 from tasks.integration.scib import batch_correction, bio_conservation, neighbour_graph, per_type
 
+pytestmark = pytest.mark.xdist_group("integration")
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "metrics"
 RECORDED = json.loads((GOLDEN / "integration.json").read_text())["scib_metrics"]
 #: Our name -> theirs.
