@@ -184,7 +184,8 @@ class Perturbation(OnPerturbations):
             own = guesses[0][-len(screen) :]
             guesses[0] = guesses[0][: -len(screen)]
             tables.append(screen_table(screen, own - prepared.cells.control_mean, prepared.cells.genes, head))
-        result.tables["perturbation_screen"] = pd.concat(tables)
+        if any(len(table) for table in tables):
+            result.tables["perturbation_screen"] = pd.concat(tables)
         result.notes["virtual screen"] = f"{len(tables[0])} pairs, trained on the first split"
 
     def metric_names(self) -> tuple[str, ...]:

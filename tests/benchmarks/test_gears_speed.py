@@ -1,7 +1,8 @@
 """What GEARS saves by computing each distinct perturbation of a batch once: `make bench`. Nothing here asserts a time.
 
 The same network gets the same gene vectors twice: as one table for all cells, and as a table for each cell, so that no
-two cells can share anything. Both give the same loss.
+two cells can share anything, from the projection of the vectors on. Both give the same loss. On a machine that others
+use as well, CPU seconds say more: `--benchmark-timer=time.process_time`.
 """
 
 import numpy as np
