@@ -47,13 +47,20 @@ def test_depth_cap(case):
     assert counts().sum(axis=1).max() > 1e5
 
 
+#: numpy's float32 logarithm differs in the last bit between CPUs with AVX-512 (where this was recorded) and without.
+LAST_BIT = {"rtol": 3e-7, "atol": 0}
+
+
 def test_tokens(case):
     batch = case.model.tokenize(counts(), cells().var_names.tolist())
     sure = case.deterministic
     assert 1 <= (~sure).sum() < len(sure)
     for found, key in [(batch.gene_ids, "gene_ids"), (batch.values, "values"), (batch.mask, "kept")]:
         expected = case.mask if key == "kept" else case[f"embed/{key}"]
-        assert_array_equal(found[sure], expected[sure])
+        if key == "values":
+            assert_allclose(found[sure], expected[sure], **LAST_BIT)
+        else:
+            assert_array_equal(found[sure], expected[sure])
     assert_array_equal(batch.mask.sum(1), case["embed/zero_idx"].sum(1) - 1)
 
 
@@ -67,9 +74,9 @@ def test_tokens_of_sampled_cells(case):
     position[case["embed/gene_order_ids"]] = np.arange(dense.shape[1])
     rows, at = np.nonzero(whole.mask)
     dense[rows, position[whole.gene_ids[rows, at]]] = whole.values[rows, at]
-    assert_array_equal(dense, case["embed/log1p"])
+    assert_allclose(dense, case["embed/log1p"], **LAST_BIT)
     kept = np.maximum(case["embed/kept"], 0)
-    assert_array_equal(np.where(case.mask, np.take_along_axis(dense, kept, 1), 0), case["embed/values"])
+    assert_allclose(np.where(case.mask, np.take_along_axis(dense, kept, 1), 0), case["embed/values"], **LAST_BIT)
 
     ours = model.tokenize(counts(), names)
     for row in np.flatnonzero(~case.deterministic):
