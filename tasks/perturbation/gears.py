@@ -246,7 +246,7 @@ def perturbation_graph(problem: Problem, settings: GearsSettings) -> tuple[list[
     Neighbours are sought among measured and perturbed genes that have terms. A perturbed gene without terms is a node
     that is linked to itself alone.
     """
-    from tasks.perturbation.go import GeneSets
+    from tasks.gene_sets import GeneSets
 
     sets = problem.go or GeneSets({})
     nodes = sorted({*problem.genes.tolist(), *problem.targets} & set(sets.genes))

@@ -12,9 +12,9 @@ import numpy as np
 
 from harness.errors import InputError
 from harness.safe_pickle import load_plain_pickle
+from tasks.gene_sets import GeneSets
 from tasks.perturbation.conditions import GEARS_CONTROL
 from tasks.perturbation.gears_graphs import CORRELATION, NEIGHBOURS, Graph, strongest
-from tasks.perturbation.go import GeneSets
 
 if TYPE_CHECKING:
     from tasks.perturbation.gears_network import GearsNetwork
@@ -184,7 +184,7 @@ def write_graph(path: str | Path, graph: Graph) -> None:
 
 
 def write_gene2go(path: str | Path, sets: GeneSets) -> None:
-    """Write terms as `gene2go_all.pkl`; `tasks.perturbation.go.read_gene_sets` reads it."""
+    """Write terms as `gene2go_all.pkl`; `tasks.gene_sets.read_gene_sets` reads it."""
     _dump(Path(path), {gene: set(terms) for gene, terms in sets.terms.items()})
 
 

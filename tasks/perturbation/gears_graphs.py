@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from tasks.perturbation.go import GeneSets
+from tasks.gene_sets import GeneSets
 
 #: Neighbours of a gene beside itself, in both graphs.
 NEIGHBOURS = 20

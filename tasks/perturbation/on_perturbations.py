@@ -11,13 +11,13 @@ import numpy as np
 from harness.errors import InputError, NotApplicableError
 from harness.gene_matrix import SOURCES
 from harness.task import Split, Task, TaskResult
+from tasks.gene_sets import read_gene_sets
 from tasks.perturbation.conditions import CONTROL, Condition
-from tasks.perturbation.go import read_gene_sets
 from tasks.perturbation.heads import HEADS, NO_HEAD, GeneVectors, predict_with
-from tasks.perturbation.prepare import Prepared, prepare
+from tasks.perturbation.prepare import Prepared, control_cells, prepare
 from tasks.perturbation.problem import Problem
-from tasks.perturbation.reference import control_cells, open_reference
 from tasks.perturbation.splits import ConditionSplit
+from tasks.reference_cells import open_reference
 
 if TYPE_CHECKING:
     from harness.data import CellData

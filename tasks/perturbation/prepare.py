@@ -160,3 +160,10 @@ def some(names: Any) -> str:
     listed = list(names)
     more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     return ", ".join(listed[:LISTED]) + more
+
+
+def control_cells(data: CellData, prepared: Prepared, cells: int) -> CellData:
+    """At most `cells` of the control cells, which no split ever tests."""
+    rows = prepared.rows[prepared.cells.rows(())]
+    chosen = np.sort(np.random.default_rng(0).permutation(rows)[:cells])
+    return data.subset(chosen, name=f"control cells of {data.name}")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from harness.model import TaskBaseline
+from tasks.gene_sets import GeneSets
 from tasks.perturbation.cells import PerturbedCells
 from tasks.perturbation.conditions import CONTROL, Condition
-from tasks.perturbation.go import GeneSets
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,9 @@ def gene_names(n_genes: int) -> list[str]:
 
 def made_problem(values: sp.csr_matrix, n_singles: int, n_pairs: int, n_validation: int, controls: float) -> Problem:
     """These cells as controls and perturbed ones of equally many each; every gene has three of the gene sets."""
+    from tasks.gene_sets import GeneSets
     from tasks.perturbation.cells import PerturbedCells
     from tasks.perturbation.conditions import CONTROL
-    from tasks.perturbation.go import GeneSets
     from tasks.perturbation.problem import Problem
 
     rng = np.random.default_rng(1)

@@ -7,11 +7,11 @@ import scipy.sparse as sp
 from harness.config import compose_group
 from harness.errors import NotApplicableError
 from harness.registry import MODELS
+from tasks.gene_sets import GeneSets
 from tasks.perturbation import baselines
 from tasks.perturbation.baselines import additive, likeness, nearest, perturbed_mean, single_profiles, term_vectors
 from tasks.perturbation.cells import PerturbedCells
 from tasks.perturbation.conditions import CONTROL
-from tasks.perturbation.go import GeneSets
 from tasks.perturbation.linear import gene_components, linear_fit_predict
 from tasks.perturbation.problem import Problem
 from tests.tasks.perturbation.recorded import arrays, conditions, predictors, rows_of, same

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from harness.errors import InputError
+from tasks.gene_sets import GeneSets
 from tasks.perturbation.cells import PerturbedCells
 from tasks.perturbation.gears import FittedGears, Gears, GearsSettings, fit_predict, missing_terms, perturbation_graph
 from tasks.perturbation.gears_files import read_weights
@@ -11,7 +12,6 @@ from tasks.perturbation.gears_layers import WeightedBatchNorm
 from tasks.perturbation.gears_network import GearsNetwork
 from tasks.perturbation.gears_training import gears_loss, make_optimizer, mean_profile, train, train_step, update
 from tasks.perturbation.gears_vectors import GraftedVectors
-from tasks.perturbation.go import GeneSets
 from tasks.perturbation.prepare import log_normalise
 from tasks.perturbation.problem import Problem
 from tests.tasks.perturbation.gears_case import FORWARD, GOLDEN, Case, normalised

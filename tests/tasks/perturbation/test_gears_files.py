@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness.errors import InputError
+from tasks.gene_sets import read_gene_sets
 from tasks.perturbation.gears_files import (
     config_of,
     read_config,
@@ -21,7 +22,6 @@ from tasks.perturbation.gears_files import (
     write_split,
 )
 from tasks.perturbation.gears_graphs import Graph, go_graph
-from tasks.perturbation.go import read_gene_sets
 from tests.tasks.perturbation.gears_case import GOLDEN, Case
 
 

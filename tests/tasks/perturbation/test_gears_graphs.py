@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from tasks.gene_sets import GeneSets, read_gene_sets
 from tasks.perturbation import gears_graphs
 from tasks.perturbation.gears_graphs import Graph, coexpression_graph, go_graph, reached
-from tasks.perturbation.go import GeneSets, read_gene_sets
 from tests.tasks.perturbation.gears_case import GOLDEN, Case
 
 

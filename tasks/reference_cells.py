@@ -1,14 +1,11 @@
-"""The cells that gene vectors are read off: a data set of their own, or the control cells."""
+"""The cells that gene vectors are read off, where they are not those of the data set."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from harness.data import CellData
-    from tasks.perturbation.prepare import Prepared
 
 _LAST: dict[tuple[str, str, int], CellData] = {}
 
@@ -35,10 +32,3 @@ def open_reference(reference: str | None, cells: int) -> CellData | None:
         _LAST.clear()
         _LAST[key] = subsample(data, cells)
     return _LAST[key]
-
-
-def control_cells(data: CellData, prepared: Prepared, cells: int) -> CellData:
-    """At most `cells` of the control cells, which no split ever tests."""
-    rows = prepared.rows[prepared.cells.rows(())]
-    chosen = np.sort(np.random.default_rng(0).permutation(rows)[:cells])
-    return data.subset(chosen, name=f"control cells of {data.name}")

@@ -39,6 +39,15 @@ class GeneSets:
         """Genes that have a term, sorted."""
         return sorted(gene for gene, terms in self.terms.items() if terms)
 
+    @cached_property
+    def sets(self) -> dict[str, frozenset[str]]:
+        """Term -> its genes, terms sorted."""
+        found: dict[str, set[str]] = {}
+        for gene, own in self.terms.items():
+            for term in own:
+                found.setdefault(term, set()).add(gene)
+        return {term: frozenset(found[term]) for term in sorted(found)}
+
     def incidence(self, genes: list[str]) -> sp.csr_matrix:
         """Genes × terms, float64 of 0 and 1; a gene without terms has an empty row."""
         import scipy.sparse as sp
@@ -50,10 +59,15 @@ class GeneSets:
         return sp.csr_matrix((np.ones(len(rows)), where), shape=(len(genes), len(names)))
 
 
-def read_gene_sets(path: str | Path) -> GeneSets:
+def read_gene_sets(path: str | Path, setting: str = "task.go") -> GeneSets:
     """Gene sets of a GMT file (`.gmt`, `.gmt.gz`: name, description, genes), or GEARS' `gene2go` pickle (`.pkl`).
 
-    `data://FILE` is a file under `CELLFM_BENCH_DATA`.
+    Parameters
+    ----------
+    path
+        `data://FILE` is a file under `CELLFM_BENCH_DATA`.
+    setting
+        What names it, for messages.
 
     Raises
     ------
@@ -63,12 +77,12 @@ def read_gene_sets(path: str | Path) -> GeneSets:
     inside = str(path).removeprefix(DATA_SCHEME)
     found = data_root() / inside if inside != str(path) else Path(path).expanduser()
     if not found.is_file():
-        raise InputError(f"task.go={path}: no such file ({found})")
-    return _read(found, found.stat().st_mtime_ns)
+        raise InputError(f"{setting}={path}: no such file ({found})")
+    return _read(found, found.stat().st_mtime_ns, setting)
 
 
 @cache
-def _read(found: Path, changed: int) -> GeneSets:
+def _read(found: Path, changed: int, setting: str) -> GeneSets:
     """The gene sets of a file, read once for all runs of a grid."""
     from harness.checkpoints import sha256_of
 
@@ -78,7 +92,9 @@ def _read(found: Path, changed: int) -> GeneSets:
 
         held = load_plain_pickle(found)
         if not isinstance(held, dict):
-            raise InputError(f"task.go={found}: a dictionary of gene -> terms is expected, found {type(held).__name__}")
+            raise InputError(
+                f"{setting}={found}: a dictionary of gene -> terms is expected, found {type(held).__name__}"
+            )
         terms = {str(gene): {str(term) for term in own} for gene, own in held.items()}
     else:
         opener = gzip.open if found.suffix == ".gz" else open
@@ -94,5 +110,5 @@ def _read(found: Path, changed: int) -> GeneSets:
                     if gene := gene.split(",")[0].strip():
                         terms.setdefault(gene, set()).add(parts[0])
     if not terms:
-        raise InputError(f"task.go={found}: the file holds no gene")
+        raise InputError(f"{setting}={found}: the file holds no gene")
     return GeneSets({gene: frozenset(own) for gene, own in terms.items()}, found.name, sha256_of([found]))
