@@ -55,6 +55,18 @@ def _scib(name: str, title: str, low: float = 0.0, revision: str = "1") -> Metri
 #: Places that a reverse search is asked for.
 HIT_RANKS = (1, 3, 5, 10)
 
+#: Scores of predicted classes and functions of genes; also by folds that keep gene families together.
+GENE_SCORES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "auprc_micro": "AUPRC (all functions)",
+    "macro_auprc": "Macro AUPRC",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "fmax": "Fmax",
+    "fmax_published": "Fmax (as published)",
+}
+
 CARDS = {
     card.name: card
     for card in (
@@ -100,6 +112,19 @@ CARDS = {
         *(_sk(f"hit_at_{k}", f"Hit rate at {k}") for k in HIT_RANKS),
         *(_sk(f"relevant_at_{k}", f"Relevant hits at {k}") for k in HIT_RANKS),
         *(_sk(f"hit_at_{k}_masked", f"Hit rate at {k} (targets masked)") for k in HIT_RANKS),
+        _sk("tf_auprc", "TF-target AUPRC"),
+        MetricCard("tf_auprc_ratio", "TF-target AUPRC over chance", high=None),
+        _sk("tf_average_precision", "Average precision of a TF's targets"),
+        _sk("early_precision", "Early precision of TF-target pairs"),
+        MetricCard("early_precision_ratio", "Early precision over chance", high=None),
+        MetricCard("enriched_sets", "Enriched gene sets", high=None),
+        *(
+            _sk(name + end, title + said)
+            for end, said in (("", ""), ("_family", " (gene families)"))
+            for name, title in GENE_SCORES.items()
+            if (name + end) not in ("auroc", "auprc", "macro_auprc", "accuracy", "macro_f1")  # they are above
+        ),
+        MetricCard("attribute_learning_index", "Attribute Learning Index", low=-0.5),
         _scib("nmi_kmeans", "NMI (k-means)"),
         _scib("ari_kmeans", "ARI (k-means)", low=-0.5),
         _sk("nmi_kmeans_starts", "NMI (k-means, best of 10 starts)"),

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.errors import InputError
+
 CHECKPOINTS, DATA = "CELLFM_BENCH_CHECKPOINTS", "CELLFM_BENCH_DATA"
 #: `dataset.path` of what `fetch dataset` brings: `data://FOLDER/FILE`.
 DATA_SCHEME = "data://"
@@ -26,6 +28,21 @@ def data_root() -> Path:
     """One folder per data set or collection: `CELLFM_BENCH_DATA`, else the user's cache."""
     named = os.environ.get(DATA)
     return Path(named).expanduser() if named else cache_home() / "data"
+
+
+def file_at(said: str | Path, setting: str) -> Path:
+    """The file that a setting names; `data://FILE` is one under the data root.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    inside = str(said).removeprefix(DATA_SCHEME)
+    path = data_root() / inside if inside != str(said) else Path(said).expanduser()
+    if not path.is_file():
+        raise InputError(f"{setting}={said}: no such file ({path})")
+    return path
 
 
 def variant_name(model: str, variant: str) -> str:

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
-Scope = Literal["overall", "per-class", "per-perturbation", "per-drug", "per-fold", "per-batch"]
+Scope = Literal[
+    "overall", "per-class", "per-perturbation", "per-drug", "per-fold", "per-batch", "per-gene", "per-resample"
+]
 Status = Literal["ok", "failed", "out-of-memory", "timeout", "not-applicable", "skipped"]
 #: A run with one of these is not computed again.
 FINAL: tuple[Status, ...] = ("ok", "not-applicable")
@@ -189,4 +191,5 @@ class ResultStore:
 #: Columns of artifact tables that hold labels.
 TEXT_COLUMNS = frozenset(
     {"name", "true", "predicted", "cell_type", "batch", "donor", "head", "label", "condition", "gene", "key", "fold"}
+    | {"genes", "set", "source", "target", "a", "b", "class", "perturbed"}
 )

@@ -190,7 +190,7 @@ def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
         task=task.name,
         setting=config.setting,
         readout=subject.about.get("readout") or "",
-        dataset=data.name,
+        dataset=task.dataset_name(data),
         split=split.name,
         seed=config.seed,
         flags=[*result.flags, *subject.flags(), *task.control_roles(source.spec.name), *leaked.flags],
@@ -248,7 +248,7 @@ def _without_result(config: RunConfig, planned: Planned | None, error: Exception
         log.error("%s", "".join(traceback.format_exception(error)))
     final = planned is not None and status == "not-applicable"
     track = planned.source.track if planned else config.track
-    name = config.model["name"]
+    name, cells = config.model["name"], config.dataset
     return RunRecord(
         run_id=planned.run_id if planned and final else failure_id(config),
         status=status,
@@ -259,7 +259,7 @@ def _without_result(config: RunConfig, planned: Planned | None, error: Exception
         track=track,
         task=config.task["name"],
         setting=config.setting,
-        dataset=planned.data.name if planned else config.dataset["name"] or Path(config.dataset["path"] or "").stem,
+        dataset=planned.task.dataset_name(planned.data) if planned else cells["name"] or Path(cells["path"] or "").stem,
         seed=config.seed,
         provenance=_provenance(config),
     )

@@ -234,6 +234,12 @@ class Subject:
         coordinates, _ = self.cache.array("umap", self.identity, lambda: (lay_out(matrix), {}))
         return np.asarray(coordinates)
 
+    def layout(self, vectors: np.ndarray) -> np.ndarray:
+        """UMAP of any vectors (n, d), float32 (n, 2), seed 0; computed once for vectors that are the same."""
+        identity = {"vectors": content_id([vectors.shape, vectors.tobytes().hex()], 32)}
+        coordinates, _ = self.cache.array("umap", identity, lambda: (lay_out(vectors), {}))
+        return np.asarray(coordinates)
+
     def flags(self) -> list[str]:
         """Marks the engine puts on a row."""
         return ["cells-seen"] if self.source.overlap(self.data) else []

@@ -104,6 +104,10 @@ class Task(ABC):
             The data does not fit the task.
         """
 
+    def dataset_name(self, data: CellData) -> str:
+        """What the numbers are of, on the board; the cells by default, for a task on genes its labels."""
+        return data.name
+
     def control_roles(self, model: str) -> list[str]:
         """What a model is to this task: `floor`, `ceiling`, or nothing. A flag of its records."""
         return [role for role, names in self.controls.items() if model in names]

@@ -5,6 +5,7 @@ form a tree: `levels` (n_cells, depth), whole numbers, names the node of each ce
 and the seed last. The *blocks* are the nodes of the outermost level that has more than one: they are what was
 sampled, and their number decides what can be said. Where the seeds alone are left they give Student's t and nothing
 else: repeats on the same cells are no independent evidence, so that nothing is resampled and nothing is tested.
+Folds of repeated draws from the same units are widened, see `overlapping`.
 """
 
 from __future__ import annotations
@@ -122,13 +123,30 @@ def block_means(values: Array, levels: NDArray) -> Array:
     return sums * len(names)
 
 
-def mean_interval(values: Array, levels: NDArray, *, level: float = LEVEL) -> Interval:
+def overlapping(levels: NDArray, ratio: float) -> float:
+    """By how much folds of repeated draws from the same units widen an interval: sqrt(1 + n ratio).
+
+    Folds of several draws share training units and tested ones, so that their mean varies by s² (1 / n + ratio) and not
+    by s² / n (Nadeau & Bengio 2003; for repeated k-fold cross-validation Bouckaert & Frank 2004). 1 where blocks are
+    something else than such folds, for data sets are independent.
+
+    Parameters
+    ----------
+    levels
+        A tree that `blocks` has cut: (fold, seed).
+    ratio
+        Tested units by training units of a fold; 0 for units that share nothing.
+    """
+    return float(np.sqrt(1 + len(np.unique(levels[:, 0])) * ratio)) if ratio and levels.shape[1] == 2 else 1.0
+
+
+def mean_interval(values: Array, levels: NDArray, *, level: float = LEVEL, ratio: float = 0.0) -> Interval:
     """Mean of the cells of one model (n_cells,) with its interval.
 
     Hierarchical bootstrap, expanded percentile interval: the percentiles are those at which a normal interval with
     the plug-in standard error equals Student's (Hesterberg 2015, "What teachers should know about the
     bootstrap"), so that it is not too short with few blocks. It stays within the range of the scores.
-    Student's t where the seeds alone are left.
+    Student's t where the seeds alone are left. `ratio`: see `overlapping`.
     """
     from scipy.stats import norm
 
@@ -137,7 +155,8 @@ def mean_interval(values: Array, levels: NDArray, *, level: float = LEVEL) -> In
         return _student(values, level)
     estimate = float(equal_weights(levels) @ values)
     tail = norm.cdf(-np.sqrt(n / (n - 1)) * _quantile(level, n))
-    low, high = np.quantile(resampled_weights(levels) @ values, [tail, 1 - tail])
+    ends = np.quantile(resampled_weights(levels) @ values, [tail, 1 - tail])
+    low, high = estimate + (ends - estimate) * overlapping(levels, ratio)
     return Interval(estimate, float(low), float(high), n)
 
 
@@ -186,7 +205,7 @@ def bonferroni(n_pairs: int, level: float = LEVEL) -> float:
 
 
 def differences(
-    values: Array, levels: NDArray, pairs: list[tuple[int, int]], *, level: float = LEVEL
+    values: Array, levels: NDArray, pairs: list[tuple[int, int]], *, level: float = LEVEL, ratio: float = 0.0
 ) -> list[Difference | None]:
     """Paired differences with their intervals and tests.
 
@@ -204,6 +223,8 @@ def differences(
         Columns (a, b); the difference is a - b.
     level
         Of each interval. The best of a board is chosen after looking: use `every_pair` there.
+    ratio
+        See `overlapping`. Where it widens, the test is the corrected resampled t test (Nadeau & Bengio 2003).
 
     Returns
     -------
@@ -220,12 +241,25 @@ def differences(
                 found[i] = Difference(**vars(_student(each, level)))
             continue
         centre = equal_weights(tree) @ delta
-        half = _quantile(level, n) * (resampled_weights(tree) @ delta).std(axis=0) * np.sqrt(n / (n - 1))
-        p, test = paired_test(block_means(delta, tree))
+        error = (resampled_weights(tree) @ delta).std(axis=0) * np.sqrt(n / (n - 1)) * overlapping(tree, ratio)
+        half = _quantile(level, n) * error
+        if overlapping(tree, ratio) > 1:
+            p, test = _corrected(centre, error, n), "corrected resampled t"
+        else:
+            p, test = paired_test(block_means(delta, tree))
         for j, i in enumerate(members):
             low, high = float(centre[j] - half[j]), float(centre[j] + half[j])
             found[i] = Difference(float(centre[j]), low, high, n, float(p[j]), test)
     return found
+
+
+def _corrected(centre: Array, error: Array, n: int) -> Array:
+    """Two-sided p of means (m,) with their standard errors, by Student's t; 1 for a mean of 0 without any error."""
+    from scipy.stats import t
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = 2 * t.sf(np.abs(centre) / error, n - 1)
+    return np.where(np.abs(centre) <= SAME, 1.0, found)
 
 
 def _quantile(level: float, n: int) -> float:
@@ -280,7 +314,9 @@ def holm(p: Array) -> Array:
     return adjusted
 
 
-def mean_ranks(values: Array, levels: NDArray, *, higher_is_better: bool = True) -> list[Interval] | None:
+def mean_ranks(
+    values: Array, levels: NDArray, *, higher_is_better: bool = True, ratio: float = 0.0
+) -> list[Interval] | None:
     """Mean rank of each column (n_cells, n_models) over the blocks, 1 the best, with its bootstrap interval.
 
     Blocks are ranked one by one, ties share the mean of their ranks (Friedman 1937; Demšar 2006). Cells that any
@@ -297,5 +333,13 @@ def mean_ranks(values: Array, levels: NDArray, *, higher_is_better: bool = True)
     ranks = rankdata(by_block, axis=1)
     if blocks(levels[mask])[0].shape[1] == 1:
         return [Interval(float(column.mean()), None, None, len(ranks)) for column in ranks.T]
+    if overlapping(blocks(levels[mask])[0], ratio) == 1:
+        ratio = 0.0
     flat = np.stack([np.arange(len(ranks)), np.zeros(len(ranks), dtype=int)], axis=1)
-    return [mean_interval(column, flat) for column in ranks.T]
+    return [_within(mean_interval(column, flat, ratio=ratio), 1.0, ranks.shape[1]) for column in ranks.T]
+
+
+def _within(interval: Interval, least: float, most: float) -> Interval:
+    if interval.low is None or interval.high is None:
+        return interval
+    return Interval(interval.estimate, max(interval.low, least), min(interval.high, most), interval.n_blocks)

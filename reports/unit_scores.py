@@ -17,8 +17,10 @@ UNITS = {
     "per-class": ("class", "classes"),
     "per-batch": ("batch", "batches"),
     "per-fold": ("fold", "folds"),
+    "per-resample": ("fold of repeated draws", "folds of repeated draws"),
     "per-perturbation": ("perturbation", "perturbations"),
     "per-drug": ("drug", "drugs"),
+    "per-gene": ("gene", "genes"),
 }
 
 #: Units are the parts of a number if their mean is that number.
@@ -110,6 +112,17 @@ def covers(cells: Iterable[Key], scope: str) -> str:
     if not parts:
         return f"{seeds} on the same cells{where}"
     return f"{' × '.join([*parts, seeds])}{where}"
+
+
+def overlap(cells: Iterable[Key], scope: str) -> float:
+    """Tested units by training units of a fold, where units are folds of repeated draws (`2.5`: draw 2, fold 5)."""
+    if scope != "per-resample":
+        return 0.0
+    of_draw: dict[str, set[str]] = {}
+    for _, _, unit, _ in cells:
+        of_draw.setdefault(unit.partition(".")[0], set()).add(unit)
+    most = max(map(len, of_draw.values()), default=0)
+    return 1 / (most - 1) if most > 1 else 1.0
 
 
 def n_seeds(cells: Iterable[Key]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError
-from harness.places import DATA_SCHEME, data_root
+from harness.places import file_at
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -74,10 +74,7 @@ def read_gene_sets(path: str | Path, setting: str = "task.go") -> GeneSets:
     InputError
         The file is missing, empty, or of another form.
     """
-    inside = str(path).removeprefix(DATA_SCHEME)
-    found = data_root() / inside if inside != str(path) else Path(path).expanduser()
-    if not found.is_file():
-        raise InputError(f"{setting}={path}: no such file ({found})")
+    found = file_at(path, setting)
     return _read(found, found.stat().st_mtime_ns, setting)
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from harness.errors import NotApplicableError
 from harness.registry import register_model
 from tasks.baselines import baseline_spec
+from tasks.gene_names import some
 from tasks.gene_sets import GeneSets
 from tasks.perturbation.conditions import Condition
 from tasks.perturbation.embedding_ridge import ridge_on_vectors
 from tasks.perturbation.linear import COMPONENTS, gene_components, linear_fit_predict
-from tasks.perturbation.prepare import some
 from tasks.perturbation.problem import PerturbationBaseline, Problem
 
 LINEAR = "Ahlmann-Eltze et al., Nature Methods 2025, doi:10.1038/s41592-025-02772-6"

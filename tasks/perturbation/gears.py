@@ -16,10 +16,10 @@ from harness.devices import resolve_device
 from harness.errors import InputError
 from harness.registry import register_model
 from tasks.baselines import baseline_spec
+from tasks.gene_names import some
 from tasks.perturbation.cells import TOP_DE
 from tasks.perturbation.conditions import CONTROL, Condition
 from tasks.perturbation.gears_graphs import CORRELATION, JACCARD, NEIGHBOURS, coexpression_graph, go_graph, reached
-from tasks.perturbation.prepare import some
 from tasks.perturbation.problem import PerturbationBaseline, Problem
 
 if TYPE_CHECKING:

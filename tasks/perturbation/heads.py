@@ -9,9 +9,9 @@ import numpy as np
 from harness.errors import NotApplicableError
 from harness.genes import GeneTable
 from harness.provenance import CostMeter
+from tasks.gene_names import gene_names, some
 from tasks.perturbation.conditions import CONTROL, Condition
 from tasks.perturbation.embedding_ridge import ridge_on_vectors
-from tasks.perturbation.prepare import gene_names, some
 from tasks.perturbation.problem import Problem
 
 if TYPE_CHECKING:

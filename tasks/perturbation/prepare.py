@@ -9,8 +9,8 @@ import numpy as np
 
 from harness.counts import highly_variable, log_normalise
 from harness.errors import InputError
-from harness.genes import GeneTable
 from harness.results import content_id
+from tasks.gene_names import gene_names, some
 from tasks.perturbation.cells import PerturbedCells
 from tasks.perturbation.conditions import CONTROL, Condition, name_of, read_conditions
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 #: Genes perturbed together; more are left out, since no published method or split here knows them.
 MOST_GENES = 2
-#: Names listed in a note before it says "and N more".
-LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -129,11 +127,6 @@ def _prepare(
     return Prepared(cells, rows, columns, written, {why: n for why, n in excluded.items() if n}, notes)
 
 
-def gene_names(genes: GeneTable) -> np.ndarray:
-    """What conditions call the genes: symbols, or the names of those that have none."""
-    return np.where(genes.symbols != "", genes.symbols, genes.names)
-
-
 def _sample(conditions: list[Condition], of_cell: np.ndarray, kept: list[Condition], most: int | None) -> np.ndarray:
     """Rows that take part; of a large condition a sample that is the same in every run."""
     rng, found = np.random.default_rng(0), []
@@ -153,13 +146,6 @@ def _columns(values: Any, names: np.ndarray, targets: list[str], n_top_genes: in
     chosen = np.isin(names, targets)
     chosen[highly_variable(values, n_top_genes)] = True
     return np.flatnonzero(chosen & first)
-
-
-def some(names: Any) -> str:
-    """`A, B, C and 4 more`."""
-    listed = list(names)
-    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
-    return ", ".join(listed[:LISTED]) + more
 
 
 def control_cells(data: CellData, prepared: Prepared, cells: int) -> CellData:
