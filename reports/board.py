@@ -90,7 +90,7 @@ def write_report(results_dir: str | Path, out: str | Path, figures: str | Path |
 
 
 def _summary(ranked: Ranked) -> list[dict[str, str]]:
-    """The best rows of each board, and every method with a head of its own, which the ranks do not cover."""
+    """The best rows of each board."""
     from reports.figures.figure import column_title
     from reports.ranking import own_column
     from reports.wording import NOTHING, own_head_title, score, spread
@@ -98,12 +98,10 @@ def _summary(ranked: Ranked) -> list[dict[str, str]]:
     rows = []
     first = ranked.headline[0] if ranked.headline else None
     for board in ranked.boards:
-        for place, entry in enumerate(board.entries):
+        for entry in board.entries[:SHORT]:
             column = own_column(ranked.section, entry, first) if first else None
             result = entry.scores.get(column) if column else None
             note = f" ({own_head_title(column.head)})" if column and column != first else ""
-            if place >= SHORT and not (note and result):
-                continue
             number = f"{score(result.mean)} {spread(result.sd, result.mean)}".rstrip() + note if result else NOTHING
             rows.append(
                 {

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from reports.cards import Exposure, Terms, exposure, terms
 from reports.controls import CEILING, FLOOR, Bounds, bounds, controls, under
+from reports.costs import COST_HINTS, COSTS, cost_of, has_column
 from reports.entries import Column, Entry, Score, Section
 from reports.figures.figure import column_title
-from reports.ranking import Board
+from reports.ranking import Board, own_column
 from reports.wording import (
     NOTHING,
     STATUSES,
@@ -20,9 +21,7 @@ from reports.wording import (
     own_head_title,
     percent,
     plural,
-    quantity,
     score,
-    seconds,
     spread,
 )
 
@@ -41,7 +40,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Number:
-    """A cell. `value` sorts, None goes last; `bar`, `seeds` and `whisker` are places on the bar, in per cent."""
+    """A cell. `value` sorts, None goes last; `bar`, `seeds` and `whisker` are places on the bar, in per cent.
+
+    `beside` is the number of a method that brings its own head, shown and sorted under the heads of the others.
+    """
 
     value: float | None
     text: str
@@ -57,6 +59,7 @@ class Number:
     #: Where the number lies between floor and ceiling, in per cent, and what those are.
     scaled: str = ""
     scale: str = ""
+    beside: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,46 +110,10 @@ class NumberRow:
     ranks: str
 
 
-#: Cost -> title, sub-title, first click, how it is written.
-_COSTS = {
-    "cells_per_s": ("Cells/s", "", "desc", quantity),
-    "peak_rss_mb": ("Memory", "MB", "asc", quantity),
-    "peak_gpu_mb": ("GPU", "MB", "asc", quantity),
-    "n_params": ("Params", "", "asc", quantity),
-    "n_trained_params": ("Trained", "params", "asc", quantity),
-    "pretrain_s": ("Pretrain", "s", "asc", seconds),
-    "seconds": ("Time", "s", "asc", seconds),
-}
-
-_COST_HINTS = {
-    "cells_per_s": "Cells embedded per second",
-    "peak_rss_mb": "Peak resident memory",
-    "peak_gpu_mb": "Peak GPU memory",
-    "n_params": "Parameters of the network",
-    "n_trained_params": "Parameters that were trained",
-    "pretrain_s": "Seconds of pretraining by this harness",
-    "seconds": "Seconds of embedding and task together",
-}
-
-
-def _cost(entry: Entry, name: str) -> float | None:
-    """A cost of `Cost`, or the seconds of embedding and task together."""
-    if name != "seconds":
-        return entry.cost(name)
-    parts = [value for part in ("embed_s", "task_s") if (value := entry.cost(part)) is not None]
-    return sum(parts) if parts else None
-
-
-def _told(name: str, entries: list[Entry]) -> bool:
-    """Whether a cost has a column: it was measured, and, of what was trained, is not nothing everywhere."""
-    values = [value for entry in entries if (value := _cost(entry, name)) is not None]
-    return any(values) if name == "n_trained_params" else bool(values)
-
-
 def board_table(section: Section, board: Board, headline: list[Column]) -> BoardTable:
     """The table of a board: its headline numbers, what bounds them, and what they cost."""
     limits = {column: found for column in headline if (found := bounds(section, column))}
-    costs = [name for name in _COSTS if _told(name, board.entries)]
+    costs = [name for name in COSTS if has_column(name, board.entries)]
     primary = headline[0] if headline else None
     versions = {(c.metric, c.head): 0 for c in headline}
     for column in headline:
@@ -175,8 +142,8 @@ def board_table(section: Section, board: Board, headline: list[Column]) -> Board
         about=TRACKS.get(board.track, ""),
         ranked_by=column_title(primary) if primary else "",
         heads=heads,
-        costs=[Head(*_COSTS[name][:3], hint=_COST_HINTS.get(name, "")) for name in costs],
-        rows=(rows := [_row(board, entry, headline, costs, limits) for entry in board.entries]),
+        costs=[Head(*COSTS[name][:3], hint=COST_HINTS.get(name, "")) for name in costs],
+        rows=(rows := [_row(section, board, entry, headline, costs, limits) for entry in board.entries]),
         few=few,
         controls=[
             (role, entry, [_bounding(board, entry, column) for column in headline])
@@ -194,7 +161,14 @@ def _direction(entries: list[Entry], column: Column) -> bool:
     return found[0] if found else metric_card(column.metric).higher_is_better
 
 
-def _row(board: Board, entry: Entry, headline: list[Column], costs: list[str], limits: dict[Column, Bounds]) -> Row:
+def _row(
+    section: Section,
+    board: Board,
+    entry: Entry,
+    headline: list[Column],
+    costs: list[str],
+    limits: dict[Column, Bounds],
+) -> Row:
     name, _, rest = entry.label.partition(" · ")
     absent = sorted({r.seed for r in entry.missing} - {r.seed for r in entry.runs})
     shown = f"{len(entry.runs)} of {len(entry.runs) + len(absent)}" if absent else str(len(entry.runs))
@@ -204,8 +178,8 @@ def _row(board: Board, entry: Entry, headline: list[Column], costs: list[str], l
         told = " ".join((first.error or "no reason recorded").split())
         seeds = f" (seed {', '.join(map(str, absent))})" if entry.runs else ""
         reason = f"{STATUSES.get(first.status, first.status)}{seeds}: {told}"
-    numbers = [_number(board, entry, column, limits.get(column)) for column in headline]
-    prices = [Number(value := _cost(entry, cost), _COSTS[cost][3](value)) for cost in costs]
+    numbers = [_number(section, board, entry, column, limits.get(column)) for column in headline]
+    prices = [Number(value := cost_of(entry, cost), COSTS[cost][3](value)) for cost in costs]
     seeds_cell = Number(float(len(entry.runs)), shown, hint=plural(len(entry.runs), "seed"))
     rank = board.rank(entry, headline[0] if headline else None)
     setting, seen, licence = entry.about.setting, exposure(entry), terms(entry)
@@ -225,9 +199,14 @@ def _bounding(board: Board, entry: Entry, column: Column) -> Number:
     )
 
 
-def _number(board: Board, entry: Entry, column: Column, limits: Bounds | None) -> Number:
+def _number(section: Section, board: Board, entry: Entry, column: Column, limits: Bounds | None) -> Number:
     result = entry.scores.get(column)
     if result is None:
+        if (own := own_column(section, entry, column)) != column and (beside := entry.scores.get(own)):
+            hint = f"{own_head_title(own.head)}: {score(beside.mean)}"
+            place = board.rank(entry, column)
+            words = f"{score(beside.mean)}*" if beside.mean is not None else "undefined"
+            return Number(None, words, rank=place, head=column.head, hint=hint, beside=beside.mean)
         if entry.runs:
             heads = ", ".join(filter(None, map(head_title, entry.heads)))
             hint = f"not measured; this row is read by {heads}" if heads else "not measured"
@@ -270,7 +249,7 @@ def _whisker(column: Column, result: Score, values: list[float]) -> tuple[float,
 
 def _tied(board: Board, entry: Entry, column: Column) -> bool:
     """Whether a row bears the mark of a tie: not the best itself, nor where nothing could be told apart anyway."""
-    family = board.families.get(column)
+    family = board.family(entry, column)
     return bool(family and not family.few and board.rank(entry, column) != 1 and family.tied(entry))
 
 

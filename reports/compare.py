@@ -10,10 +10,11 @@ import numpy as np
 
 from harness.results import content_id
 from reports.entries import Column, Entry, Section, fine_tuning
+from reports.paired_tests import holm
 from reports.ranking import SAME, Board, Ranked, columns, own_column
-from reports.statistics import FEWEST, Difference, Interval, bonferroni, differences, every_pair, holm, mean_interval
+from reports.statistics import FEWEST, Difference, Interval, bonferroni, differences, every_pair, mean_interval
 from reports.statistics import mean_ranks as ranks_of
-from reports.unit_scores import Key, Scores, covers, n_seeds, scores, table
+from reports.unit_scores import Key, Scores, covers, n_seeds, overlap, scores, table
 from reports.wording import BASELINE
 
 
@@ -51,11 +52,9 @@ class Family:
             return None
         return pair.difference if pair.a.entry is a else minus(pair.difference)
 
-    def best(self, baselines: bool | None = None, column: Column | None = None) -> Scores | None:
-        """The best member: of all, of baselines, of the others; among those that report `column` itself."""
-        chosen = [
-            m for m in self.members if baselines in (None, m.entry.track == BASELINE) and column in (None, m.column)
-        ]
+    def best(self, baselines: bool | None = None) -> Scores | None:
+        """The best member: of all, of baselines, of the others."""
+        chosen = [m for m in self.members if baselines in (None, m.entry.track == BASELINE)]
         return self.order(chosen)[0] if chosen else None
 
     @property
@@ -69,9 +68,9 @@ class Family:
         return f"too few to rank: {most.covers}" if most.n_units < FEWEST else ""
 
     def tied(self, entry: Entry) -> bool | None:
-        """Whether a row cannot be told from the best row of its column; None where nothing can be said."""
-        best = self.best(column=self.column)
-        own = next((m for m in self.members if m.entry is entry and m.column == self.column), None)
+        """Whether a row cannot be told from the best row; None where nothing can be said."""
+        best = self.best()
+        own = next((m for m in self.members if m.entry is entry), None)
         if best is None or own is None:
             return None
         if own is best or abs(own.mean - best.mean) <= SAME:
@@ -106,7 +105,7 @@ def judge(ranked: Ranked) -> None:
             found = scores(section, entry, column)
             if not found.overall:
                 continue
-            interval = mean_interval(*table([found.best]))
+            interval = mean_interval(*table([found.best]), ratio=overlap(found.units, found.scope))
             score.ci_low, score.ci_high = interval.low, interval.high
             score.n_units = len({key[2] for key in found.units}) or score.n_seeds
             score.covers = covers(found.best, found.scope)
@@ -116,13 +115,9 @@ def judge(ranked: Ranked) -> None:
 
 
 def family(section: Section, board: Board, column: Column) -> Family:
-    """The ranked rows of a column, and the task baselines that bring their own head for the same metric."""
-    found = []
-    for entry in board.entries:
-        reported = own_column(section, entry, column) if entry.track == BASELINE else column
-        if board.rank(entry, reported) is not None:
-            found.append(scores(section, entry, reported))
-    return compare(column, found)
+    """The ranked rows of a column, those that bring their own head for the same metric among them."""
+    ranked = [entry for entry in board.entries if (entry, column) in board.ranks]
+    return compare(column, [scores(section, entry, own_column(section, entry, column)) for entry in ranked])
 
 
 def compare(column: Column, members: list[Scores]) -> Family:
@@ -135,7 +130,8 @@ def compare(column: Column, members: list[Scores]) -> Family:
     if len(members) > 1:
         by_unit = all(m.units for m in ordered)
         values, levels = table([m.units if by_unit else m.overall for m in ordered])
-        if levels.size and (ranks := ranks_of(values, levels, higher_is_better=higher)):
+        ratio = max((overlap(m.units, m.scope) for m in ordered), default=0.0) if by_unit else 0.0
+        if levels.size and (ranks := ranks_of(values, levels, higher_is_better=higher, ratio=ratio)):
             made.ranks = {m.entry: each for m, each in zip(ordered, ranks, strict=True)}
     return made
 
@@ -151,7 +147,9 @@ def paired(pairs: list[tuple[Scores, Scores]], level: float) -> list[Pair]:
         cells = [m.units if by_unit else m.overall for m in members]
         place = {id(m): i for i, m in enumerate(members)}
         values, levels = table(cells)
-        numbers = differences(values, levels, [(place[id(a)], place[id(b)]) for a, b in chosen], level=level)
+        ratio = max(overlap(m.units, m.scope) for m in members) if by_unit else 0.0
+        asked = [(place[id(a)], place[id(b)]) for a, b in chosen]
+        numbers = differences(values, levels, asked, level=level, ratio=ratio)
         for (a, b), number in zip(chosen, numbers, strict=True):
             if number is not None:
                 left, right = cells[place[id(a)]], cells[place[id(b)]]

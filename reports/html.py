@@ -23,6 +23,7 @@ from reports.figures.best import best_rows
 from reports.figures.confusion import confusion_map
 from reports.figures.dots import dot_plots
 from reports.figures.figure import Figure
+from reports.figures.genes import gene_closeups, gene_maps
 from reports.figures.maps import metric_heat_map, unit_heat_maps
 from reports.figures.perturbation import perturbation_closeups, perturbation_maps
 from reports.figures.river import river
@@ -121,8 +122,8 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
         planted=[view for view in sections if view.planted],
         glance=glance(ranked),
         overall=overall(ranked),
-        atlases={name: each for name, each in atlas_views.items() if name not in planted},
-        planted_atlases={name: each for name, each in atlas_views.items() if name in planted},
+        atlases={name: each for name, each in atlas_views.items() if each.dataset not in planted},
+        planted_atlases={name: each for name, each in atlas_views.items() if each.dataset in planted},
         runs=runs,
         environments=places,
         problems=tables.problems,
@@ -144,11 +145,11 @@ def _section(
     heads = sorted({c.head for c in headline if (c.metric, c.head) not in own} - {"none"}, key=wording.head_order)
     winners = best_rows(ranked)
     maps = [figure for entry, column in winners for figure in river(entry, column, tables, colours)]
-    by_head = perturbation_maps(section, order, headline, tables)
+    by_head = [*perturbation_maps(section, order, headline, tables), *gene_maps(section, order, headline, tables)]
     by_unit = unit_heat_maps(section, order, headline)
     shown = {figure.head for figure in (*by_head, *by_unit)}
     first = primary.head if primary and primary.head in shown else min(shown, key=wording.head_order, default="")
-    maps += perturbation_closeups(winners, tables)
+    maps += [*perturbation_closeups(winners, tables), *gene_closeups(winners, tables)]
     maps += [figure for figure in by_head if figure.head == first]
     maps += unit_dots(section, winners, headline, tables)
     for entry, column in winners:

@@ -36,9 +36,9 @@ COLUMNS = (
 def to_csv(ranked: Iterable[tuple[Section, list[Board], list[Column]]]) -> str:
     """The table as text.
 
-    `track` names the board, so that a baseline has a line in each board it is ranked in. A number that is
-    undefined for every seed has a line without mean and rank. What the statistics cannot say is empty. A control stands
-    under the track `control`, without a rank.
+    `track` names the board, so that a baseline has a line in each board it is ranked in; `rank` is the place on that
+    board, also of a method that brings its own head. A number that is undefined for every seed has a line without mean
+    and rank. What the statistics cannot say is empty. A control stands under the track `control`, without a rank.
     """
     out = StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
@@ -56,7 +56,7 @@ def _lines(section: Section, board: Board, columns: list[Column]) -> Iterator[di
         entries = [entry for entry in board.entries if column in entry.scores]
         entries.sort(key=lambda entry: board.rank(entry, column) or len(entries) + 1)
         for entry in entries:
-            score, about, family = entry.scores[column], entry.about, board.families.get(column)
+            score, about, family = entry.scores[column], entry.about, board.family(entry, column)
             yield {
                 "track": board.track,
                 "task": section.task,

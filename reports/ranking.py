@@ -27,12 +27,18 @@ class Board:
     track: str
     entries: list[Entry]
     ranks: dict[tuple[Entry, Column], int] = field(default_factory=dict)
+    #: (entry, column it reports with a head of its own) -> the column of the others it is ranked under.
+    shared: dict[tuple[Entry, Column], Column] = field(default_factory=dict)
     #: Who can be told from whom, by column; filled by `reports.compare.judge`.
     families: dict[Column, Family] = field(default_factory=dict)
 
     def rank(self, entry: Entry, column: Column | None) -> int | None:
         """Rank of an entry by a column; None for a smoke run or a number that is missing."""
-        return None if column is None else self.ranks.get((entry, column))
+        return None if column is None else self.ranks.get((entry, self.shared.get((entry, column), column)))
+
+    def family(self, entry: Entry, column: Column) -> Family | None:
+        """The rows that an entry is compared with by a column it reports."""
+        return self.families.get(self.shared.get((entry, column), column))
 
 
 @dataclass
@@ -117,25 +123,35 @@ def _judged(section: Section) -> list[Entry]:
 
 
 def boards(section: Section, ranked_by: list[Column]) -> list[Board]:
-    """A board for each track that was run, baselines in each; one of baselines alone if nothing else was run."""
+    """A board for each track that was run, baselines in each; one of baselines alone if nothing else was run.
+
+    A method that brings its own head is ranked beside the others under each of their columns. Its own number bears the
+    rank it has by the first of these.
+    """
     tracks = track_order(entry.track for entry in _judged(section))
     baselines = [entry for entry in section.entries if entry.track == BASELINE]
     found = []
     for track in [name for name in tracks if name != BASELINE] or [BASELINE]:
         members = baselines + [e for e in section.entries if e.track == track and track != BASELINE]
         board = Board(track, members)
-        for column in columns(section):
-            board.ranks |= {(entry, column): rank for entry, rank in ranks(members, column).items()}
+        for column in dict.fromkeys([*ranked_by, *columns(section)]):
+            for entry, place in ranks(section, members, column).items():
+                board.ranks[entry, column] = place
+                if (own := own_column(section, entry, column)) != column:
+                    board.shared.setdefault((entry, own), column)
         board.entries = sorted(members, key=lambda entry: _order(board, entry, ranked_by))
         found.append(board)
     return found
 
 
-def ranks(entries: Iterable[Entry], column: Column) -> dict[Entry, int]:
-    """Rank of each entry by the mean over seeds: equal means share a rank, and the next rank is skipped."""
+def ranks(section: Section, entries: Iterable[Entry], column: Column) -> dict[Entry, int]:
+    """Rank of each entry by the mean over seeds: equal means share a rank, and the next rank is skipped.
+
+    Each by the column it reports: a method that brings its own head competes with those read by another.
+    """
     scored = []
     for entry in entries:
-        score = entry.scores.get(column)
+        score = entry.scores.get(own_column(section, entry, column))
         if score is not None and score.mean is not None and not entry.smoke:
             scored.append((-score.mean if score.higher_is_better else score.mean, entry))
     scored.sort(key=lambda pair: (pair[0], pair[1].label))

@@ -20,15 +20,20 @@ BASELINE, CONTROL = "baseline", "control"
 HEADS = {
     "none": "",
     "knn": "kNN",
+    "knn_shuffled": "kNN, vectors shuffled",
     "centroid": "Centroid",
     "logreg": "Logistic",
+    "logreg_shuffled": "Logistic, vectors shuffled",
     "mlp": "MLP",
+    "mlp_shuffled": "MLP, vectors shuffled",
     "svm": "SVM",
     "linear": "Linear",
     "linear_shuffled": "Linear, vectors shuffled",
     "gears": "GEARS graft",
     "gears_shuffled": "GEARS graft, vectors shuffled",
     "native": "Native",
+    "cosine": "Cosine",
+    "cosine_shuffled": "Cosine, vectors shuffled",
 }
 
 FLAGS = {

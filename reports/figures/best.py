@@ -52,20 +52,24 @@ def row_legend(rows: Rows, width: float) -> list[Markup]:
 
 
 def shared_tables(
-    rows: Rows, tables: Tables, kind: str, columns: tuple[str, ...]
+    rows: Rows, tables: Tables, kind: str, columns: tuple[str, ...], *, by: str = "head", free: tuple[str, ...] = ()
 ) -> tuple[int, dict[Entry, pd.DataFrame]]:
     """Artifacts of one kind, each under the head its row reports, of the lowest seed that most of the rows have.
 
-    Rows of one seed were asked the same: a seed may draw the split.
+    Rows of one seed were asked the same: a seed may draw the split. `by` is the column that holds the head, `free` are
+    its values in lines that belong to every head; where a kind has such lines, a table without that column has only
+    them.
     """
     best: tuple[int, dict[Entry, pd.DataFrame]] = (0, {})
     for seed in sorted({run.seed for entry, _ in rows for run in entry.runs}):
         found = {}
         for entry, column in rows:
             for run in (run for run in entry.runs if run.seed == seed):
-                table = tables.get(run, kind, ("head", *columns))
-                if table is not None and len(own := table[table["head"] == column.head]):
-                    found[entry] = own
+                table = tables.get(run, kind, columns if free else (by, *columns))
+                if table is not None and by in table:
+                    table = table[table[by].isin((column.head, *free))]
+                if table is not None and len(table):
+                    found[entry] = table
         if len(found) > len(best[1]):
             best = seed, found
     return best

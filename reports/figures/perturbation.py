@@ -7,6 +7,7 @@ from reports.entries import Column, Entry, Section
 from reports.figures.best import Rows
 from reports.figures.collapse import collapse
 from reports.figures.figure import Figure
+from reports.figures.interactions import interaction_kinds, interactions_found
 from reports.figures.perturbation_effects import effect_sizes, subgroup_maps
 from reports.figures.perturbation_genes import gene_boxes
 from reports.figures.reverse_hits import reverse_hits
@@ -19,6 +20,8 @@ def perturbation_closeups(rows: Rows, tables: Tables) -> list[Figure]:
         *gene_boxes(rows, tables),
         *effect_sizes(rows, tables),
         *reverse_hits(rows, tables),
+        *interactions_found(rows, tables),
+        *interaction_kinds(rows, tables),
         *screens(rows, tables),
     ]
 

@@ -1,4 +1,7 @@
-"""Small multiples of the models' UMAPs: one panel per model, coloured by cell type and, beside it, by batch."""
+"""Small multiples of the models' UMAPs: a panel per model, coloured by cell type and, beside it, by batch.
+
+Of genes (a column `class`) there are others, coloured by class.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ COLOURS = 16
 
 @dataclass(frozen=True)
 class Colouring:
-    """What the points are coloured by: a column of the artifact; `legend` is (colour, name, cells)."""
+    """What the points are coloured by: a column of the artifact; `legend` is (colour, name, points)."""
 
     column: str
     title: str
@@ -49,26 +52,32 @@ class Panel:
 class Atlas:
     """The embeddings of one data set. Two colourings stand side by side in each panel."""
 
+    dataset: str
     colourings: list[Colouring]
     panels: list[Panel]
 
 
 def atlases(sections: list[Section], tables: Tables) -> dict[str, Atlas]:
-    """Data set -> its panels, coloured by cell type, and by batch where there are several."""
-    found: dict[str, list[tuple[Entry, pd.DataFrame]]] = {}
-    for dataset in dict.fromkeys(section.dataset for section in sections):
-        drawn: dict[tuple[str, str], tuple[Entry, pd.DataFrame]] = {}
-        for section in (s for s in sections if s.dataset == dataset):
-            for entry in (e for e in section.entries if e.track != CONTROL):
-                if (entry.track, entry.label) not in drawn and (table := _table(entry, tables)) is not None:
-                    drawn[entry.track, entry.label] = (entry, table)
-        if drawn:
-            entries = [entry for entry, _ in drawn.values()]
-            order = [entry for _, members in by_track(entries) for entry in members]
-            found[dataset] = [drawn[entry.track, entry.label] for entry in order]
+    """Data set -> its panels, coloured by cell type, and by batch where there are several.
+
+    The genes of a data set and split, which have classes, are an atlas of their own, named after both.
+    """
+    found: dict[tuple[str, str], dict[tuple[str, str], tuple[Entry, pd.DataFrame]]] = {}
+    for section in sections:
+        for entry in (e for e in section.entries if e.track != CONTROL):
+            if (table := _table(entry, tables)) is not None:
+                genes = (section.split or section.task) if "class" in table else ""
+                drawn = found.setdefault((section.dataset, genes), {})
+                drawn.setdefault((entry.track, entry.label), (entry, table))
     panels = sum(map(len, found.values()))
     most = max(200, min(MOST_POINTS, POINT_BUDGET // max(1, 2 * panels)))
-    return {dataset: _atlas(members, most) for dataset, members in found.items()}
+    made = {}
+    for dataset, genes in sorted(found, key=lambda place: [s.dataset for s in sections].index(place[0])):
+        drawn = found[dataset, genes]
+        entries = [entry for _, members in by_track(entry for entry, _ in drawn.values()) for entry in members]
+        members = [drawn[entry.track, entry.label] for entry in entries]
+        made[" · ".join(filter(None, (dataset, genes)))] = _atlas(dataset, members, most, genes=bool(genes))
+    return made
 
 
 def type_colours(atlas: Atlas | None) -> dict[str, int]:
@@ -85,9 +94,10 @@ def _table(entry: Entry, tables: Tables) -> pd.DataFrame | None:
     return None
 
 
-def _atlas(members: list[tuple[Entry, pd.DataFrame]], most: int) -> Atlas:
-    types, batches = (_sizes(members, column) for column in ("cell_type", "batch"))
-    colourings = [_colouring("cell_type", "cell type", types, 0)]
+def _atlas(dataset: str, members: list[tuple[Entry, pd.DataFrame]], most: int, *, genes: bool) -> Atlas:
+    column, title, noun = ("class", "class", "genes") if genes else ("cell_type", "cell type", "cells")
+    types, batches = (_sizes(members, each) for each in (column, "batch"))
+    colourings = [_colouring(column, title, types, 0)]
     if len(batches) > 1:
         # On from the types: in pictures side by side no colour stands for two things, while there are enough.
         colourings.append(_colouring("batch", "batch", batches, len(types)))
@@ -95,10 +105,10 @@ def _atlas(members: list[tuple[Entry, pd.DataFrame]], most: int) -> Atlas:
     panels = []
     for entry, table in members:
         shown = _sample(table, most)
-        note = f"{len(shown):,} of {len(table):,} cells drawn" if len(shown) < len(table) else ""
+        note = f"{len(shown):,} of {len(table):,} {noun} drawn" if len(shown) < len(table) else ""
         pictures = [_points(shown, each, entry.label) for each in colourings]
         panels.append(Panel(names[entry], entry.label, entry.track, pictures, note))
-    return Atlas(colourings, panels)
+    return Atlas(dataset, colourings, panels)
 
 
 def _sizes(members: list[tuple[Entry, pd.DataFrame]], column: str) -> dict[str, int]:
@@ -117,7 +127,7 @@ def _colouring(column: str, title: str, sizes: dict[str, int], first: int) -> Co
 
 
 def _sample(table: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The same cells in every panel: those with the smallest hash of their name."""
+    """The same points in every panel: those with the smallest hash of their name."""
     if len(table) <= most:
         return table
     keys = table["name"] if "name" in table else table.index.astype(str)

@@ -87,7 +87,7 @@ def test_smoke_runs_are_shown_and_not_ranked(board: Board) -> None:
     rows = board_rows(parse(board.page), "scratch")
     assert rows["quick"][0] == "–"
     assert "smoke run, not ranked" in rows["quick"][1]
-    assert rows["pca"][0] == "1"
+    assert (rows["svm"][0], rows["pca"][0]) == ("1", "2")
 
 
 def test_columns_that_no_run_has_are_left_out(store: ResultStore) -> None:

@@ -97,7 +97,8 @@ def test_click_sorts_by_number_with_the_missing_last(opened: Any) -> None:
     header.locator("button").click()
     assert header.get_attribute("aria-sort") == "descending"
     values = column(opened, table, 3)
-    numbers = [float(v) for v in values if v[0].isdigit()]
+    assert values[1].endswith("*"), "the SVM, which brings its own head, in its place among the others"
+    numbers = [float(v.rstrip("*")) for v in values if v[0].isdigit()]
     assert numbers == sorted(numbers, reverse=True)
     assert not any(v[0].isdigit() for v in values[len(numbers) :])
     assert column(opened, table, 0)[:3] == ["–", "1", "2"]  # the smoke run is the highest and has no rank
@@ -105,7 +106,7 @@ def test_click_sorts_by_number_with_the_missing_last(opened: Any) -> None:
     header.locator("button").click()
     assert header.get_attribute("aria-sort") == "ascending"
     values = column(opened, table, 3)
-    assert [float(v) for v in values if v[0].isdigit()] == sorted(numbers)
+    assert [float(v.rstrip("*")) for v in values if v[0].isdigit()] == sorted(numbers)
     assert not values[-1][0].isdigit()
     assert opened.locator(f"{table} th[aria-sort]").count() == 1
 

@@ -206,7 +206,7 @@ def test_classifiers_of_their_own_share_one_column_beside_numbers_of_the_vectors
     own = {e.label: own_column(section, e, Column("macro_f1", "mlp", "1")).head for e in section.entries}
     assert own == {"cellfm": "mlp", "lr": "none", "nn": "none", "pca": "mlp", "svm": "none"}
     found = [line for line in lines(runs, tmp_path) if line["metric"] == "macro_f1" and line["head"] == "none"]
-    assert places(found, "model", "rank") == [("svm", "1"), ("lr", "2"), ("nn", "3")]
+    assert places(found, "model", "rank") == [("svm", "1"), ("lr", "2"), ("nn", "5")]  # pca and cellfm between them
     page = parse((tmp_path / "leaderboard.html").read_text())
     titles = [" ".join(th.text.split()) for th in page.find("th", class_="metric")]
     assert titles.count("Macro F1 ↑own method") == 1
@@ -216,6 +216,69 @@ def test_classifiers_of_their_own_share_one_column_beside_numbers_of_the_vectors
     for head in heads:
         members = ranked.boards[0].families[Column("macro_f1", head, "1")].members
         assert sorted(m.entry.label for m in members) == ["cellfm", "lr", "nn", "pca", "svm"]
+
+
+def test_a_method_of_its_own_is_ranked_beside_the_models(tmp_path: Path) -> None:
+    """Under each head they are read by; its own line has the rank under the head the board is ranked by."""
+    own = [*f1(0.6, "none"), row("accuracy", 0.2)]
+    runs = [
+        record("sum", metrics=own),
+        record("pca", metrics=[*f1(0.5), *f1(0.7, "mlp"), row("accuracy", 0.3, head="mlp")]),
+        record("cellfm", track="scratch", metrics=[*f1(0.7), *f1(0.4, "mlp"), row("accuracy", 0.1, head="mlp")]),
+        record("scgpt", track="untrained", metrics=[*f1(0.6), *f1(0.8, "mlp")]),
+    ]
+    found = lines(runs, tmp_path)
+    by_f1 = {tuple(line[c] for c in ("track", "model", "head")): line for line in found if line["metric"] == "macro_f1"}
+    ranks = {key: line["rank"] for key, line in by_f1.items()}
+    assert ranks == {
+        ("scratch", "cellfm", "knn"): "1",
+        ("scratch", "sum", "none"): "2",
+        ("scratch", "pca", "knn"): "3",
+        ("scratch", "pca", "mlp"): "1",
+        ("scratch", "cellfm", "mlp"): "3",
+        ("untrained", "sum", "none"): "1",
+        ("untrained", "scgpt", "knn"): "1",  # the same number, whatever the head
+        ("untrained", "pca", "knn"): "3",
+        ("untrained", "scgpt", "mlp"): "1",
+        ("untrained", "pca", "mlp"): "2",
+    }
+    scratch = [line for line in found if (line["metric"], line["track"]) == ("accuracy", "scratch")]
+    assert {line["model"]: line["rank"] for line in scratch} == {"pca": "1", "sum": "2", "cellfm": "3"}
+    page = parse((tmp_path / "leaderboard.html").read_text())
+    rows = page.find("table", data_board="scratch")[0].find("tbody")[0].find("tr")
+    assert [(tr.find("td")[0].text, tr.find("b")[0].text) for tr in rows] == [
+        ("1", "cellfm"),
+        ("2", "sum"),
+        ("3", "pca"),
+    ]
+    cells = {c.attributes.get("data-head"): c for c in rows[1].find("td", class_="metric")}
+    told = ("data-rank", "data-v")
+    assert [cells["mlp"].attributes[name] for name in told] == ["2", "0.6"], "it sorts under a head it has no number by"
+    assert cells["mlp"].text.strip() == "0.600*" and "own method: 0.600" in cells["mlp"].attributes["title"]
+
+
+def test_ranks_are_of_the_rows_that_are_compared() -> None:
+    """One number, one competition: whoever has a rank under a column is a member of its family, best first."""
+    runs = [
+        record("sum", metrics=f1(0.8, "none")),
+        record("mean", metrics=f1(None, "none")),
+        record("quick", metrics=f1(0.9, "none"), flags=["smoke"]),
+        record("pca", metrics=[*f1(0.5), *f1(0.9, "mlp")]),
+        record("cellfm", track="scratch", metrics=[*f1(0.7), *f1(0.4, "mlp")]),
+        tuned("native", 0.6, label="cellfm"),
+    ]
+    (ranked,) = map(rank, sections(runs))
+    judge(ranked)
+    (board,) = ranked.boards
+    assert [entry.label for entry in board.entries] == ["sum", "cellfm", "cellfm · lora native", "pca", "mean", "quick"]
+    for column, family in board.families.items():
+        members = {member.entry: member for member in family.members}
+        assert members.keys() == {entry for entry, ranked_by in board.ranks if ranked_by == column}
+        for entry, member in members.items():
+            assert board.ranks[entry, column] == 1 + sum(m.mean > member.mean for m in members.values())
+    first = board.families[ranked.headline[0]]
+    best = next(entry for entry in board.entries if entry.label == "sum")
+    assert first.best() is not None and first.best().entry is best and first.tied(best)
 
 
 def tuned(head: str, value: float = 0.5, **more: object) -> RunRecord:

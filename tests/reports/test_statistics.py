@@ -9,19 +9,17 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from reports.paired_tests import holm, paired_test, sign_flip
 from reports.statistics import (
     Difference,
     bonferroni,
     differences,
     equal_weights,
     every_pair,
-    holm,
     jackknife,
     mean_interval,
     mean_ranks,
-    paired_test,
     resampled_weights,
-    sign_flip,
 )
 
 
@@ -312,3 +310,32 @@ def test_jackknife_of_a_ratio_covers_it() -> None:
 def test_jackknife_of_nothing_has_no_interval(left_out: list[float]) -> None:
     found = jackknife(0.5, np.array(left_out))
     assert (found.estimate, found.low, found.high) == (0.5, None, None)
+
+
+def test_folds_of_repeated_draws_are_widened_by_what_they_share() -> None:
+    """Nadeau and Bengio: the variance of the mean is s² (1 / n + ratio), and the test is Student's with n - 1."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(0.1, 1, (25, 2))
+    levels = grid(25)
+    delta = values[:, 0] - values[:, 1]
+    error = np.std(delta, ddof=1) * np.sqrt(1 / 25 + 1 / 4)
+    [found] = differences(values, levels, [(0, 1)], ratio=1 / 4)
+    assert found is not None and found.low is not None and found.high is not None
+    assert (found.high - found.low) / 2 == pytest.approx(stats.t.isf(0.025, 24) * error, rel=0.03)
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(delta.mean()) / error, 24), abs=0.03)
+    assert found.test == "corrected resampled t"
+    plain, wide = mean_interval(values[:, 0], levels), mean_interval(values[:, 0], levels, ratio=1 / 4)
+    assert wide.high - wide.low == pytest.approx((plain.high - plain.low) * np.sqrt(1 + 25 / 4), rel=1e-9)
+
+
+def test_data_sets_are_independent_whatever_their_folds_share() -> None:
+    levels = np.array([(d, 0, u, 0) for d, u in product(range(8), range(10))])
+    values = np.random.default_rng(6).normal(size=(80, 2))
+    assert differences(values, levels, [(0, 1)], ratio=1 / 4) == differences(values, levels, [(0, 1)])
+    assert mean_interval(values[:, 0], levels, ratio=1 / 4) == mean_interval(values[:, 0], levels)
+
+
+def test_ranks_of_repeated_draws_stay_within_the_models() -> None:
+    values = np.random.default_rng(7).normal(size=(25, 3))
+    for rank in mean_ranks(values, grid(25), ratio=1 / 4) or []:
+        assert 1 <= rank.low <= rank.estimate <= rank.high <= 3
