@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.coverage import CoverageMeter, sample_coverage
 from harness.data import CellData
-from harness.errors import InputError, InternalError
+from harness.errors import InputError, InternalError, NotApplicableError
 from harness.genes import GeneMatch, refuse_other_species
 from harness.model import FittedEmbedder, ModelAdapter
 from harness.progress import track
@@ -99,7 +99,7 @@ def embed_tokens(
         cells: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for index, output in _forward(model, batch, batch_tokens, model.forward):
             if output.tokens is None:
-                raise InputError(f"{model.spec.name} has no token level with readout={model.readout}")
+                raise NotApplicableError(f"{model.spec.title} has no token level with readout={model.readout}")
             part, tokens = batch.take(index), _numpy(output.tokens)
             ids, mask = np.asarray(part.gene_ids), np.asarray(part.mask)
             where = np.where(mask, column_of[np.where(mask, ids, 0)], -1)

@@ -17,7 +17,7 @@ from harness.errors import NotApplicableError
 from harness.genes import GeneMatch, GeneTable, match_exact
 from harness.loss import PretrainingLoss
 from harness.spec import ModelSpec
-from harness.tokens import CellOutput, GeneEmbedding, TokenBatch, TokenEmbedding
+from harness.tokens import CellOutput, GeneEmbedding, TokenBatch, TokenEmbedding, TypeScores
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -184,6 +184,28 @@ class ModelAdapter(Embedder):
     def gene_table(self) -> tuple[list[str], np.ndarray]:
         """Static gene embeddings: names in the model's id space and float32 (n, d)."""
         raise NotApplicableError(f"{self.spec.title} has no static gene embeddings")
+
+    def attention_by_type(
+        self, adata: Any, types: Sequence[str], *, read: str | None = None, seed: int = 0
+    ) -> TypeScores:
+        """What attention says of genes, averaged over the cells of each type that have them.
+
+        Parameters
+        ----------
+        adata
+            AnnData with raw counts, or `CellData`.
+        types
+            Type of each cell.
+        read
+            None: how much the cell reads each gene. A gene, as in the vocabulary: how much each gene reads this one,
+            in cells that have both.
+
+        Raises
+        ------
+        NotApplicableError
+            It has no attention scores.
+        """
+        raise NotApplicableError(f"{self.spec.title} gives no attention scores")
 
     def pretraining_loss(self, batch: TokenBatch, generator: Any) -> PretrainingLoss:
         """The official pretraining objective on a batch.

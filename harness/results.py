@@ -191,5 +191,5 @@ class ResultStore:
 #: Columns of artifact tables that hold labels.
 TEXT_COLUMNS = frozenset(
     {"name", "true", "predicted", "cell_type", "batch", "donor", "head", "label", "condition", "gene", "key", "fold"}
-    | {"genes", "set", "source", "target", "a", "b", "class", "perturbed"}
+    | {"genes", "set", "source", "target", "a", "b", "class", "perturbed", "biotype"}
 )

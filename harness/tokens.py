@@ -124,3 +124,24 @@ class TokenEmbedding:
     matrix: np.ndarray
     genes: np.ndarray
     indptr: np.ndarray
+
+
+@dataclass(frozen=True)
+class TypeScores:
+    """What attention says of genes, by type of cell.
+
+    `scores` float32 (T, G) is the mean over the cells of a type that have the gene, NaN where none does; `cells`
+    int64 (T, G) says how many these are. Rows are `types`, columns `genes`, those that any cell has.
+    """
+
+    scores: np.ndarray
+    cells: np.ndarray
+    types: np.ndarray
+    genes: np.ndarray
+
+    def top(self, kind: str, k: int = 100, *, min_cells: int = 1) -> list[str]:
+        """The `k` genes with the highest scores in a type, of those that at least `min_cells` of its cells have."""
+        row = int(np.flatnonzero(self.types == kind)[0])
+        scores = np.where(self.cells[row] >= max(min_cells, 1), self.scores[row], -np.inf)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return self.genes[best[np.isfinite(scores[best])]].tolist()

@@ -18,7 +18,7 @@ from harness.model import ModelAdapter
 from harness.ranks import Ranks, torchrun
 from harness.registry import register_model
 from harness.spec import ModelSpec
-from harness.tokens import CellOutput, TokenBatch
+from harness.tokens import CellOutput, TokenBatch, TypeScores
 from models.cellfm import gene_names, mindspore_backend, release
 from models.cellfm.config import CellFMConfig
 from models.cellfm.tokenizer import tokenize
@@ -294,6 +294,14 @@ class CellFM(ModelAdapter):
         from models.cellfm.attention import attention
 
         return attention(self, batch, layer, genes=genes, share=share)
+
+    def attention_by_type(
+        self, adata: Any, types: Sequence[str], *, read: str | None = None, seed: int = 0
+    ) -> TypeScores:
+        """Shares in what is read in the last layer, mean over the heads. See `ModelAdapter.attention_by_type`."""
+        from models.cellfm.attention import attention_by_type
+
+        return attention_by_type(self, adata, types, read=read, seed=seed)
 
     def pretraining_loss(self, batch: TokenBatch, generator: Any) -> PretrainingLoss:
         """Masked-value prediction from the gene and from the cell vectors, over the expressed genes.

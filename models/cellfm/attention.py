@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import InputError, NotApplicableError
-from harness.tokens import TokenBatch
+from harness.tokens import TokenBatch, TypeScores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Scores computed at a time where types of cells are summed up.
 BATCH_TOKENS = 16_384
+#: Genes whose scores of everything in a cell are held at a time.
+READERS = 32
 TINY = 1e-30
 
 
@@ -48,27 +50,6 @@ class AttentionScores:
     gene_to_gene: np.ndarray
     cls_to_gene: np.ndarray
     genes: np.ndarray
-
-
-@dataclass(frozen=True)
-class TypeScores:
-    """What cells of a type read, by gene.
-
-    `scores` float32 (T, G) is the mean over the cells of a type that express the gene, NaN where none does; `cells`
-    int64 (T, G) says how many these are. Rows are `types`, columns `genes`, those that any cell expresses.
-    """
-
-    scores: np.ndarray
-    cells: np.ndarray
-    types: np.ndarray
-    genes: np.ndarray
-
-    def top(self, kind: str, k: int = 100, *, min_cells: int = 1) -> list[str]:
-        """The `k` genes a type reads most, of those that at least `min_cells` of its cells express."""
-        row = int(np.flatnonzero(self.types == kind)[0])
-        scores = np.where(self.cells[row] >= max(min_cells, 1), self.scores[row], -np.inf)
-        best = np.argsort(-scores, kind="stable")[:k]
-        return self.genes[best[np.isfinite(scores[best])]].tolist()
 
 
 def attention(
@@ -131,6 +112,33 @@ def cls_attention(model: CellFM, batch: TokenBatch, layer: int = -1) -> np.ndarr
     return shares[:, :, 1:].mean(1).float().cpu().numpy()
 
 
+def gene_attention(model: CellFM, batch: TokenBatch, gene: str, layer: int = -1) -> np.ndarray:
+    """Share of one gene in what each gene of a cell reads in a layer, mean over the heads; float32 (n, L).
+
+    NaN at padding, and in cells that do not have the gene. What `attention` gives with `share=True` in the gene's
+    column, without holding the scores of all genes against all.
+
+    Raises
+    ------
+    InputError
+        There is no such layer, or the vocabulary has no such gene.
+    """
+    import torch
+
+    batch = batch.tensors(model.device)
+    here = (batch.gene_ids == int(_ids_of(model, [gene])[0])) & batch.mask
+    parts = []
+    with torch.inference_mode():
+        x, keys, read = _layer(model, batch, layer)
+        column = here.int().argmax(-1)[:, None, None, None] + 1
+        for start in range(1, x.shape[1], READERS):
+            scores = read(x[:, start : start + READERS], keys, x)
+            of_gene = scores.gather(-1, column.expand(-1, *scores.shape[1:3], 1))[..., 0]
+            parts.append((of_gene / scores.sum(-1).clamp(min=TINY)).mean(1))
+        shares = torch.cat(parts, 1).masked_fill(~(batch.mask & here.any(-1, keepdim=True)), torch.nan)
+    return shares.float().cpu().numpy()
+
+
 def head_attention(model: CellFM, head: AnnotationHead, batch: TokenBatch) -> np.ndarray:
     """Ranks of the genes by what CLS reads in the annotation head (the authors' lncRNA tutorial); float32 (n, L).
 
@@ -157,6 +165,7 @@ def attention_by_type(
     *,
     layer: int = -1,
     head: AnnotationHead | None = None,
+    read: str | None = None,
     seed: int = 0,
 ) -> TypeScores:
     """What CLS reads, averaged over the cells of each type: `cls_attention`, or `head_attention` with a head.
@@ -167,11 +176,13 @@ def attention_by_type(
         AnnData with raw counts, or `CellData`.
     types
         Type of each cell.
+    read
+        A gene of the vocabulary: how much the other genes read this one (`gene_attention`), in cells that have it.
 
     Raises
     ------
     InputError
-        Not one type per cell.
+        Not one type per cell, or the vocabulary has no such gene.
     """
     from harness.data import CellData
     from harness.embedding import checked_match
@@ -182,12 +193,18 @@ def attention_by_type(
         raise InputError(f"{len(codes)} types were given for the {data.n_obs} cells of {data.name}")
     match, width = checked_match(model, data), len(model.token_names)
     total, cells = np.zeros((len(names), width)), np.zeros((len(names), width), np.int64)
+    token = None if read is None else _ids_of(model, [read])[0]
     for rows, counts in data.blocks():
         block = model.tokenize(counts, match, seed=seed)
         for index, part in block.buckets(BATCH_TOKENS):
-            found = cls_attention(model, part, layer) if head is None else head_attention(model, head, part)
-            mask = np.asarray(part.mask)
-            place = (codes[rows][index][:, None] * width + np.asarray(part.gene_ids))[mask]
+            if read is not None:
+                found = gene_attention(model, part, read, layer)
+            else:
+                found = cls_attention(model, part, layer) if head is None else head_attention(model, head, part)
+            mask, ids = np.asarray(part.mask), np.asarray(part.gene_ids)
+            if read is not None:
+                mask = mask & (mask & (ids == token)).any(axis=1, keepdims=True)
+            place = (codes[rows][index][:, None] * width + ids)[mask]
             total += np.bincount(place, found[mask], total.size).reshape(total.shape)
             cells += np.bincount(place, minlength=total.size).reshape(total.shape)
     some = cells.any(axis=0)

@@ -84,14 +84,15 @@ def labelled_genes(
         notes["labelled genes not measured"] = f"{len(absent)} of {len(labels.genes)}: {some(absent)}"
     if silent.any():
         notes["labelled genes that no cell expresses"] = f"{int(silent.sum())}: {some(labels.genes[silent])}"
+    lost = 0
     for table in among:
         known = set(_places(table))
         own = [{data.genes.names[c], data.genes.symbols[c], data.genes.ensembl[c]} - {""} for c in columns]
         lacking = kept & ~np.array([bool(names & known) for names in own])
         kept &= ~lacking
-        notes["genes not in every list of task.among"] = (
-            notes.get("genes not in every list of task.among", 0) + lacking.sum()
-        )
+        lost += int(lacking.sum())
+    if among:
+        notes["genes not in every list of task.among"] = lost
     rows = np.flatnonzero(kept)
     if not len(rows):
         raise InputError(

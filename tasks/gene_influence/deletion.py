@@ -57,7 +57,9 @@ def deletion_influence(
     Raises
     ------
     InputError
-        The model cannot read the cells, or has no token level with its read-out.
+        The model knows too few of the cells' genes.
+    NotApplicableError
+        It has no token level with its read-out.
     """
     checked_match(model, cells)
     genes, counts = _distinct(cells.genes), cells.counts()

@@ -16,7 +16,7 @@ DECILES = 10
 
 @dataclass(frozen=True)
 class Chance:
-    """An observed overlap beside those of draws: their mean and 95 % range, and p = (1 + #draws >= observed)/(1 + n)."""
+    """An observed overlap beside those of n draws: their mean and 95 % range; p = (1 + #draws >= observed)/(1 + n)."""
 
     mean: float
     low: float
