@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from harness.errors import InputError
@@ -141,6 +144,17 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     InputError
         Unknown key, missing model or task, or a value of the wrong kind.
     """
+    # A grid asks for the same run with several seeds, and Hydra reads some twenty files each time.
+    seeds = [text for text in overrides if re.fullmatch(r"seed=\d+", text)]
+    with clear_messages():
+        cfg = copy.deepcopy(_composed(tuple(text for text in overrides if text not in seeds)))
+    if seeds:
+        cfg.seed = int(seeds[-1].partition("=")[2])
+    return from_omegaconf(cfg)
+
+
+@lru_cache(maxsize=64)
+def _composed(overrides: tuple[str, ...]) -> Any:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -149,8 +163,8 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     previous = GlobalHydra.instance().hydra
     try:
         GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONF), version_base="1.3"), clear_messages():
-            return from_omegaconf(hydra_compose("run", list(overrides)))
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose("run", list(overrides))
     finally:
         GlobalHydra.instance().hydra = previous
 

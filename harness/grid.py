@@ -6,10 +6,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from harness.config import complete, compose, from_omegaconf, key_of
 from harness.errors import InputError
+from harness.progress import track
 from harness.registry import CONF
 from harness.results import ResultStore, RunRecord
 from harness.runner import execute, failure_id, plan
@@ -98,7 +100,9 @@ def run_grid(overrides: Sequence[str]) -> int:
         An unknown name or key, before anything runs.
     """
     grids = sweeps(complete(overrides))
-    planned = [list(map(_cell, expand(sweep))) for sweep in grids]
+    asked = [list(expand(sweep)) for sweep in grids]
+    cells_of = iter(track(map(_cell, chain(*asked)), total=sum(map(len, asked)), label="planning"))
+    planned = [list(islice(cells_of, len(part))) for part in asked]
     # A baseline is the same run on every track that is asked for: it is planned, and counted, once.
     cells = list({cell.run_id: cell for part in planned for cell in part}.values())
     todo = [cell for cell in cells if not cell.done]

@@ -281,8 +281,8 @@ class Subject:
         if track == "untrained":
             return " · ".join([self.spec.name, "untrained", *own])
         if track == "scratch" and self.source.corpus:
-            params, cells = about.get("n_params") or 0, self.source.corpus["cells"]
-            size = [f"{params / 1e6:.1f}M params", f"{_short(cells)} cells"]
+            params, cells = about.get("n_params"), self.source.corpus["cells"]
+            size = [*([f"{params / 1e6:.1f}M params"] if params else []), f"{_short(cells)} cells"]
             return " · ".join([self.spec.name, "scratch", *own, *size])
         return variant if variant.lower().startswith(self.spec.name) else f"{self.spec.name} {variant}".strip()
 

@@ -73,10 +73,10 @@ def deletion_influence(
         before, after = (
             model.embed_tokens(_as_data(each, genes), seed=seed) for each in (part, without(part, columns))
         )
-        at = [_keys(tokens, column_of) for tokens in (before, after)]
-        _, one, other = np.intersect1d(*at, assume_unique=True, return_indices=True)
+        keys = _keys(before, column_of)
+        _, one, other = np.intersect1d(keys, _keys(after, column_of), assume_unique=True, return_indices=True)
         moved = 1 - _cosine(before.matrix[one].astype(np.float64), after.matrix[other].astype(np.float64))
-        gene, known = at[0][one] % len(column_of), ~np.isnan(moved)
+        gene, known = keys[one] % len(column_of), ~np.isnan(moved)
         total += np.bincount(gene[known], moved[known], len(total))
         times += np.bincount(gene[known], minlength=len(times))
     return np.divide(total, times, out=np.full(len(total), np.nan), where=times > 0), times

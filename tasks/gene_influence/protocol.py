@@ -134,11 +134,11 @@ class GeneInfluence(Task):
         """Influenced genes of each perturbed one; those that cannot be scored are named."""
         import pandas as pd
 
-        names, left = gene_names(data.genes), {}
-        expressed, found = _expressed(data, names, self.perturbed), []
+        names, left, found = gene_names(data.genes), dict[str, list[str]](), list[Influenced]()
+        expressed = _expressed(data, names, self.perturbed)
         for gene in self.perturbed:
             columns, rows = np.flatnonzero(names == gene), np.flatnonzero(expressed[gene])
-            why = self._unscored(gene, columns, rows, names)
+            why: Influenced | str | None = self._unscored(gene, columns, rows, names)
             if why is None:
                 strata = [data.labels(role) for role in STRATA if data.has(role)] or [np.zeros(data.n_obs, np.str_)]
                 cells = data.subset(stratified(rows, strata, self.config["cells"]))
@@ -249,12 +249,16 @@ class GeneInfluence(Task):
         scores = network.attention_by_type(cells, types.tolist(), seed=seed)
         result.tables["attention_genes"] = attention_table(scores, self.biotypes, self.config["min_cells"])
         result.notes["attention of the cell"] = f"{cells.n_obs} cells" + ("" if typed else ", dataset.cell_type=COLUMN")
+        few = [kind for kind in scores.types.tolist() if not scores.top(kind, 1, min_cells=self.config["min_cells"])]
+        if few:
+            result.notes["types without a gene in task.min_cells of their cells"] = f"{len(few)}: {some(few)}"
         if self.biotypes is not None:
             table = lncrna_table(scores, self.biotypes, self.config["min_cells"])
             result.tables["attention_lncrnas"] = table
             result.notes["lncRNAs among the genes read most"] = "; ".join(
                 f"{line['cell_type']} {line['lncrnas']} ({line['expected']:.1f} by chance)"
                 for line in table.to_dict("records")
+                if line["expressed"]
             )
 
 

@@ -132,6 +132,7 @@ def _native(subject: Subject, problem: Problem, settings: dict[str, Any], notes:
         model = subject.model
         predictor = model.perturbation_model(problem.genes.tolist(), seed=problem.seed, **own)
     subject.embedding_seconds += loading.seconds
+    subject.about = {"variant": model.variant, "n_params": model.n_params} | subject.about
     cells, control = problem.cells, problem.cells.rows(CONTROL)
     train, val = (_cells_and_targets(problem, part) for part in (problem.train, problem.val))
     predictor.fit(cells.values, control, *train, val=val if len(val[0]) else None, progress=problem.progress, **budget)
