@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from harness.errors import InputError
 from harness.genes import GeneTable
 from harness.places import file_at
 
 
+@lru_cache(maxsize=16)
 def read_gene_list(source: str) -> GeneTable:
     """The genes of a registered data set, of a file with cells (`.h5ad` …), or of a text file with a gene per line.
 

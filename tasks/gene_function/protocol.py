@@ -16,6 +16,7 @@ from harness.gene_matrix import SOURCES
 from harness.metrics import row
 from harness.places import file_at
 from harness.registry import register_task
+from harness.results import content_id
 from harness.subsample import subsample
 from harness.task import Split, Task, TaskResult
 from tasks.gene_function.attribute_learning import attribute_learning_index, chance_index, cluster_genes
@@ -125,7 +126,7 @@ class GeneFunction(Task):
             families=None if families is None else _content(families),
             embedding=embedding,
             reference_cells=reference_cells,
-            among=sorted({name for table in self.among for name in table.names.tolist()}),
+            among=[content_id(sorted(table.names.tolist()), 32) for table in self.among],
             missing=missing,
             tissue=tissue,
             layout=layout,

@@ -130,9 +130,10 @@ def test_gene_lists(tmp_path):
     path = tmp_path / "genes.txt"
     path.write_text("A\nB\n")
     assert read_gene_list(str(path)).names.tolist() == ["A", "B"]
-    path.write_text("\n")
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
     with pytest.raises(InputError, match="holds no gene"):
-        read_gene_list(str(path))
+        read_gene_list(str(empty))
     with pytest.raises(InputError, match="no such file"):
         read_gene_list("neither")
 
