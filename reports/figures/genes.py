@@ -10,12 +10,14 @@ from reports.figures.figure import Figure
 from reports.figures.gene_folds import gene_folds
 from reports.figures.gene_network import gene_networks
 from reports.figures.gene_programs import gene_programs
+from reports.figures.gene_similarity import gene_similarities
 from reports.figures.influence import influences
 
 
 def gene_closeups(rows: Rows, tables: Tables) -> list[Figure]:
     """Of the best model and the best baseline."""
-    return [*gene_networks(rows, tables), *gene_programs(rows, tables), *influences(rows, tables)]
+    networks = [*gene_networks(rows, tables), *gene_programs(rows, tables), *gene_similarities(rows, tables)]
+    return [*networks, *influences(rows, tables)]
 
 
 def gene_maps(section: Section, order: list[Entry], headline: list[Column], tables: Tables) -> list[Figure]:

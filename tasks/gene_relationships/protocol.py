@@ -24,7 +24,7 @@ from tasks.gene_relationships.network_scores import network_scores, tf_average_p
 from tasks.gene_relationships.pair_ranks import parse_pairs, ranks_of
 from tasks.gene_relationships.programs import leiden, programs, similarity_graph
 from tasks.gene_relationships.regulation import Regulation, Universe, read_regulation
-from tasks.gene_relationships.tables import Resolved, curve_table, network_tables, programs_table
+from tasks.gene_relationships.tables import Resolved, curve_table, network_tables, programs_table, similarity_table
 from tasks.gene_sets import read_gene_sets
 
 if TYPE_CHECKING:
@@ -228,6 +228,7 @@ class GeneRelationships(Task):
             "gene_programs": programs_table(found, genes.names, sets),
             "gene_network": nodes,
             "gene_edges": edges,
+            "gene_similarity": similarity_table(genes, found[len(found) // 2]),
         }
 
     def metric_names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.gene_relationships.directions import Directions
 from tasks.gene_relationships.enrichment import Enrichment, KnownSets
 from tasks.gene_relationships.programs import SimilarityGraph
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: What is drawn of the graph: the largest programs, and of each the most central genes.
 DRAWN_PROGRAMS, DRAWN_GENES = 6, 25
+#: Genes of each drawn program whose similarities are given one by one.
+COMPARED_GENES = 4
 #: Genes of a program that are named.
 NAMED = 10
 
@@ -115,3 +118,23 @@ def network_tables(graph: SimilarityGraph, each: Resolved, seed: int) -> tuple[p
         "weight": graph.cosine(edges),
     }
     return pd.DataFrame(nodes), pd.DataFrame(links)
+
+
+def similarity_table(genes: Directions, each: Resolved) -> pd.DataFrame:
+    """Cosines among the most central genes of the largest programs: columns head, a, b, program (of a), cosine."""
+    import pandas as pd
+
+    shown = [program[:COMPARED_GENES] for program in each.programs[:DRAWN_PROGRAMS]]
+    at = np.concatenate([np.zeros(0, np.int64), *shown])
+    own = np.repeat(np.arange(len(shown)), [len(part) for part in shown])
+    cosine, names = genes.unit[at] @ genes.unit[at].T, genes.names[at]
+    n = len(at)
+    return pd.DataFrame(
+        {
+            "head": each.head,
+            "a": np.repeat(names, n),
+            "b": np.tile(names, n),
+            "program": np.repeat(own, n),
+            "cosine": cosine.ravel(),
+        }
+    )

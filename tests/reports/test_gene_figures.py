@@ -20,6 +20,7 @@ from reports.figures.figure import Figure
 from reports.figures.gene_folds import TITLE, gene_folds
 from reports.figures.gene_network import MOST_NODES, gene_networks
 from reports.figures.gene_programs import MOST, gene_programs
+from reports.figures.gene_similarity import gene_similarities
 from reports.figures.genes import gene_closeups, gene_maps
 from reports.figures.influence import influences
 from reports.figures.interactions import interaction_kinds, interactions_found
@@ -96,6 +97,12 @@ def programs(n: int = 4, head: str = "cosine") -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["head", "resolution", "program", "size", "genes", "set", "overlap", "q"])
 
 
+def similarity(n: int = 4, head: str = "cosine") -> pd.DataFrame:
+    names = [EVIL, *(f"GENE{i}" for i in range(1, n))]
+    lines = [(head, a, b, i // 2, 1.0 if a == b else 0.25 - 0.5 * (i != 0)) for i, a in enumerate(names) for b in names]
+    return pd.DataFrame(lines, columns=["head", "a", "b", "program", "cosine"])
+
+
 def influence(n: int = 3) -> pd.DataFrame:
     genes = [EVIL, *(f"TF{i}" for i in range(1, n))]
     found = {"perturbed": genes, "observed": np.arange(n) + 10.0}
@@ -134,6 +141,7 @@ EVERY = {
     **network(),
     "enrichment_curve": curve(),
     "gene_programs": programs(),
+    "gene_similarity": similarity(),
     "influence_draws": influence(),
     **interactions("cosine"),
     "umap": classes(),
@@ -181,7 +189,7 @@ def test_figures_of_single_rows_are_drawn(store: ResultStore) -> None:
     rows = rows_of(section)
     figures = [*gene_closeups(rows, tables), *gene_maps(section, section.entries, columns(section), tables)]
     figures += [*interactions_found(rows, tables), *interaction_kinds(rows, tables)]
-    assert len(figures) == 6
+    assert len(figures) == 7
     for figure in figures:
         ElementTree.fromstring(figure.svg)
         assert "nan" not in figure.svg.lower() and EVIL not in figure.svg
@@ -371,3 +379,11 @@ def test_a_sample_is_of_genes(store: ResultStore) -> None:
     section, tables = opened(store, put(store, {"umap": classes(MOST_POINTS + 5)}))
     ((_, atlas),) = atlases([section], tables).items()
     assert atlas.panels[0].note == f"{MOST_POINTS:,} of {MOST_POINTS + 5:,} genes drawn"
+
+
+def test_similarities_stand_in_a_map_of_genes(store: ResultStore) -> None:
+    section, tables = opened(store, put(store, {"gene_similarity": similarity(40)}))
+    (figure,) = gene_similarities(rows_of(section), tables)
+    assert len(words(figure, "head")) == 24, "no more genes than fit the page"
+    assert words(figure, "name")[0].startswith("1 ")
+    assert any("GENE1, GENE1: 1.000" in (node.text or "") for node in nodes(figure, "title"))

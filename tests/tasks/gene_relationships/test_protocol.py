@@ -86,6 +86,8 @@ def test_coexpression_finds_what_was_planted_and_random_does_not(bench, tmp_path
     assert set(named["set"]) == {"SET0", "SET1"} and named["overlap"].eq(N_TARGETS).all()
     assert named["genes"].str.count(", ").eq(9).all()
     nodes, edges = tables["gene_network"], tables["gene_edges"]
+    alike = tables["gene_similarity"].query("head == 'cosine'")
+    assert np.allclose(alike.query("a == b")["cosine"], 1) and set(alike["a"]) <= set(nodes["name"])
     assert nodes["x"].notna().all() and nodes["program"].max() <= 5
     assert set(edges["source"]) | set(edges["target"]) <= set(nodes["name"])
     ranks = tables["pair_ranks"].query("head == 'cosine'")
