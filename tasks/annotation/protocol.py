@@ -66,6 +66,8 @@ class Annotation(Task):
     ontology, terms
         Cell Ontology (`.obo` or a table of is_a edges), and a table of cell types and their ids (or the column
         `dataset.cell_ontology`): how far off the mistakes are, and whether neighbours in the embedding are related.
+    layout
+        Whether to lay the cells out in the plane (UMAP): most of the time of a small grid, and in no number.
     """
 
     name = "annotation"
@@ -93,6 +95,7 @@ class Annotation(Task):
         reject: float = 0.0,
         ontology: str | None = None,
         terms: str | None = None,
+        layout: bool = True,
     ):
         heads, focus = list(heads), sorted(map(str, focus))
         folds = None if folds is None else sorted(map(str, folds))
@@ -108,6 +111,7 @@ class Annotation(Task):
             focus=focus,
             reject=reject,
             ontology=self.ontology.content,
+            **({} if layout else {"layout": False}),  # so that ids are those of before it could be switched off
         )
         unknown = [head for head in heads if head not in HEADS]
         if unknown or not heads:
@@ -167,7 +171,8 @@ class Annotation(Task):
             self._reject(subject, data, split, labels, seed, result)
         vectors = None if subject.tuning is not None or subject.spec.kind == "predictor" else subject.cells()
         if vectors is not None:
-            result.tables["umap"] = umap_table(subject, data)
+            if self.config.get("layout", True):
+                result.tables["umap"] = umap_table(subject, data)
             known = ~np.isnan(vectors).any(axis=1) & (labels != "")
             rough, notes = rogi_rows(vectors[known], labels[known], seed)
             result.metrics += rough

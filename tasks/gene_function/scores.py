@@ -11,8 +11,8 @@ CAFA_CUTS = np.arange(1, 100) / 100
 PUBLISHED_CUTS = np.arange(0, 100) / 100
 
 
-def fold_scores(labels: GeneLabels, scores: np.ndarray, positive: int) -> dict[str, float]:
-    """Every score of one fold; NaN where it is not defined.
+def fold_scores(labels: GeneLabels, scores: np.ndarray, positive: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Every score of one fold, NaN where it is not defined, and average precision by class, where it is.
 
     Parameters
     ----------
@@ -24,51 +24,54 @@ def fold_scores(labels: GeneLabels, scores: np.ndarray, positive: int) -> dict[s
         The class that `auroc` and `auprc` are of, where there are two.
     """
     known = ~np.isnan(scores).any(axis=0)
-    return (_class_scores if labels.exclusive else _function_scores)(labels, scores, known, positive)
+    told = np.flatnonzero(known & labels.member.any(axis=0) & ~labels.member.all(axis=0))
+    precision = dict(zip(told.tolist(), _by_class("precision", labels, scores, told), strict=True))
+    if labels.exclusive:
+        found = _class_scores(labels, scores, known, positive, precision)
+    else:
+        found = _function_scores(labels.member[:, known], scores[:, known], precision)
+    return found, {labels.classes[c]: value for c, value in precision.items()}
 
 
-def _class_scores(labels: GeneLabels, scores: np.ndarray, known: np.ndarray, positive: int) -> dict[str, float]:
+def _class_scores(
+    labels: GeneLabels, scores: np.ndarray, known: np.ndarray, positive: int, precision: dict[int, float]
+) -> dict[str, float]:
     """Accuracy and macro F1 of the likeliest class; AUROC and average precision, of several classes their mean."""
-    from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+    from sklearn.metrics import accuracy_score, f1_score
 
     true = labels.codes
     guess = np.where(known, np.nan_to_num(scores), -np.inf).argmax(axis=1)
-    found = {
+    two = len(labels.classes) == 2
+    asked = [c for c in precision if not two or c == positive]
+    return {
         "accuracy": float(accuracy_score(true, guess)),
         "macro_f1": float(f1_score(true, guess, average="macro", labels=np.unique(true), zero_division=0.0)),
+        "auroc": _mean(_by_class("area", labels, scores, np.array(asked, np.int64))),
+        "auprc" if two else "macro_auprc": _mean([precision[c] for c in asked]),
     }
-    two = len(labels.classes) == 2
-    asked = [positive] if two else range(len(labels.classes))
-    told = [c for c in asked if known[c] and 0 < labels.member[:, c].sum() < len(true)]
-    area = [float(roc_auc_score(labels.member[:, c], scores[:, c])) for c in told]
-    precision = [float(average_precision_score(labels.member[:, c], scores[:, c])) for c in told]
-    return found | {"auroc": _mean(area), "auprc" if two else "macro_auprc": _mean(precision)}
 
 
-def _function_scores(labels: GeneLabels, scores: np.ndarray, known: np.ndarray, _: int) -> dict[str, float]:
+def _function_scores(true: np.ndarray, scores: np.ndarray, precision: dict[int, float]) -> dict[str, float]:
     """Average precision over all genes and functions, and by function; CAFA's Fmax and the CellFM tutorial's."""
     from sklearn.metrics import average_precision_score
 
-    true, scores = labels.member[:, known], scores[:, known]
-    told = true.any(axis=0)
-    by_function = [float(average_precision_score(true[:, c], scores[:, c])) for c in np.flatnonzero(told)]
+    micro = float(average_precision_score(true.ravel(), scores.ravel())) if true.any() else float("nan")
     return {
-        "auprc_micro": float(average_precision_score(true.ravel(), scores.ravel())) if told.any() else float("nan"),
-        "macro_auprc": _mean(by_function),
+        "auprc_micro": micro,
+        "macro_auprc": _mean(list(precision.values())),
         "fmax": fmax(true, scores),
         "fmax_published": fmax_published(true, scores),
     }
 
 
-def class_precision(labels: GeneLabels, scores: np.ndarray) -> dict[str, float]:
-    """Average precision of each class that has a gene in the fold and one outside."""
-    from sklearn.metrics import average_precision_score
+def _by_class(what: str, labels: GeneLabels, scores: np.ndarray, classes: np.ndarray) -> list[float]:
+    """Average precision or AUROC of some classes, each of them with genes in it and outside."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
-    return {
-        name: float(average_precision_score(labels.member[:, c], scores[:, c]))
-        for c, name in enumerate(labels.classes)
-        if 0 < labels.member[:, c].sum() < len(scores) and not np.isnan(scores[:, c]).any()
-    }
+    if not len(classes):
+        return []
+    measure = average_precision_score if what == "precision" else roc_auc_score
+    return np.atleast_1d(measure(labels.member[:, classes], scores[:, classes], average=None)).tolist()
 
 
 def fmax(true: np.ndarray, scores: np.ndarray) -> float:

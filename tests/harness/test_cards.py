@@ -213,7 +213,15 @@ def test_a_grid_finds_each_models_weights_and_a_missing_one_is_one_failed_row(be
     part.write_h5ad(tmp_path / "cells.h5ad")
     models = "cellfm,scgpt,geneformer,scfoundation,uce"
     code, _, err = bench(
-        *("run", "-m", f"model={models}", f"checkpoints={root}", "task=annotation", "task.heads=[knn]"),
+        *(
+            "run",
+            "-m",
+            f"model={models}",
+            f"checkpoints={root}",
+            "task=annotation",
+            "task.heads=[knn]",
+            "task.layout=false",
+        ),
         *(f"dataset.path={tmp_path / 'cells.h5ad'}", "dataset.cell_type=bulk_labels", "dataset.min_coverage=0"),
     )
     assert code == 1, err

@@ -26,11 +26,12 @@ def functions(true):
 def test_functions_as_recorded(golden):
     arrays, numbers = golden
     true, score = arrays["go/truth"], arrays["go/score"]
-    found = fold_scores(functions(true), score, 0)
+    found, by_class = fold_scores(functions(true), score, 0)
     assert found["fmax"] == pytest.approx(numbers["go"]["cafa_fmax"], abs=1e-9)
     assert found["fmax_published"] == pytest.approx(numbers["go"]["tutorial_fmax"], abs=1e-9)
     assert found["auprc_micro"] == pytest.approx(numbers["go"]["aupr_micro"], abs=1e-9)
     assert found["macro_auprc"] == pytest.approx(numbers["go"]["aupr_macro"], abs=1e-9)
+    assert len(by_class) == true.shape[1] and np.mean(list(by_class.values())) == found["macro_auprc"]
 
 
 def test_attribute_learning_index_as_recorded(golden):
@@ -57,8 +58,8 @@ def test_a_class_training_never_saw_and_a_fold_of_one_class():
     member = np.eye(3, dtype=bool)[[0, 0, 1, 1]]
     labels = GeneLabels(np.array(list("abcd")), ("x", "y", "z"), member, True, "made")
     scores = np.array([[0.9, 0.1, np.nan], [0.8, 0.2, np.nan], [0.1, 0.9, np.nan], [0.3, 0.7, np.nan]])
-    found = fold_scores(labels, scores, 0)
+    found, _ = fold_scores(labels, scores, 0)
     assert found["accuracy"] == 1 and found["auroc"] == 1 and found["macro_auprc"] == 1
     alone = GeneLabels(np.array(["a", "b"]), ("x", "y"), np.array([[True, False]] * 2), True, "made")
-    found = fold_scores(alone, np.array([[0.9, 0.1], [0.4, 0.6]]), 1)
+    found, _ = fold_scores(alone, np.array([[0.9, 0.1], [0.4, 0.6]]), 1)
     assert np.isnan(found["auroc"]) and np.isnan(found["auprc"]) and found["accuracy"] == 0.5
