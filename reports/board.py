@@ -5,6 +5,7 @@ Nothing heavy is imported before it is called, so that the command line stays fa
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,17 +87,20 @@ def write_report(results_dir: str | Path, out: str | Path, figures: str | Path |
         from reports.figures.publication import write_figures
 
         drawn = write_figures(ranked, Path(figures))
-    return Report(html, csv, [row for each in ranked for row in _summary(each)], published, tuple(drawn))
+    times = Counter((each.section.task, each.section.dataset) for each in ranked)
+    short = [row for each in ranked for row in _summary(each, times[each.section.task, each.section.dataset] > 1)]
+    return Report(html, csv, short, published, tuple(drawn))
 
 
-def _summary(ranked: Ranked) -> list[dict[str, str]]:
-    """The best rows of each board."""
+def _summary(ranked: Ranked, several: bool) -> list[dict[str, str]]:
+    """The best rows of each board; of `several` splits of a data set each is named."""
     from reports.figures.figure import column_title
     from reports.ranking import own_column
     from reports.wording import NOTHING, own_head_title, score, spread
 
     rows = []
     first = ranked.headline[0] if ranked.headline else None
+    dataset = " · ".join([ranked.section.dataset, *([ranked.section.split] if several else [])])
     for board in ranked.boards:
         for entry in board.entries[:SHORT]:
             column = own_column(ranked.section, entry, first) if first else None
@@ -106,7 +110,7 @@ def _summary(ranked: Ranked) -> list[dict[str, str]]:
             rows.append(
                 {
                     "task": ranked.section.task,
-                    "dataset": ranked.section.dataset + (" (planted)" if ranked.planted else ""),
+                    "dataset": dataset + (" (planted)" if ranked.planted else ""),
                     "board": board.track,
                     "rank": str(board.rank(entry, first) or NOTHING),
                     "model": entry.label,
