@@ -145,7 +145,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
         Unknown key, missing model or task, or a value of the wrong kind.
     """
     # A grid asks for the same run with several seeds, and Hydra reads some twenty files each time.
-    seeds = [text for text in overrides if re.fullmatch(r"seed=\d+", text)]
+    seeds = [text for text in overrides if re.fullmatch(r"seed=(0|[1-9][0-9]*)", text)]
     with clear_messages():
         cfg = copy.deepcopy(_composed(tuple(text for text in overrides if text not in seeds)))
     if seeds:

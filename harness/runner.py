@@ -217,7 +217,7 @@ def _provenance(config: RunConfig, planned: Planned | None = None, subject: Subj
         if corpus is not None and seen:
             corpus["seen"] = seen
         known = {
-            "dataset_sha256": planned.data.content_hash,
+            "dataset_sha256": planned.task.dataset_hash(planned.data),
             "checkpoint_sha256": source.checkpoint_sha256 or seen.get("checkpoint_sha256"),
             "corpus": corpus,
             "device": source.device,

@@ -108,6 +108,10 @@ class Task(ABC):
         """What the numbers are of, on the board; the cells by default, for a task on genes its labels."""
         return data.name
 
+    def dataset_hash(self, data: CellData) -> str:
+        """What must be equal for two runs to stand on one board: the cells; for a task on genes, also what is asked."""
+        return data.content_hash
+
     def control_roles(self, model: str) -> list[str]:
         """What a model is to this task: `floor`, `ceiling`, or nothing. A flag of its records."""
         return [role for role, names in self.controls.items() if model in names]

@@ -14,7 +14,7 @@ from reports.paired_tests import holm
 from reports.ranking import SAME, Board, Ranked, columns, own_column
 from reports.statistics import FEWEST, Difference, Interval, bonferroni, differences, every_pair, mean_interval
 from reports.statistics import mean_ranks as ranks_of
-from reports.unit_scores import Key, Scores, covers, n_seeds, overlap, scores, table
+from reports.unit_scores import Key, Scores, covers, n_seeds, scores, table
 from reports.wording import BASELINE
 
 
@@ -105,7 +105,7 @@ def judge(ranked: Ranked) -> None:
             found = scores(section, entry, column)
             if not found.overall:
                 continue
-            interval = mean_interval(*table([found.best]), ratio=overlap(found.units, found.scope))
+            interval = mean_interval(*table([found.best]), ratio=found.overlap)
             score.ci_low, score.ci_high = interval.low, interval.high
             score.n_units = len({key[2] for key in found.units}) or score.n_seeds
             score.covers = covers(found.best, found.scope)
@@ -130,7 +130,7 @@ def compare(column: Column, members: list[Scores]) -> Family:
     if len(members) > 1:
         by_unit = all(m.units for m in ordered)
         values, levels = table([m.units if by_unit else m.overall for m in ordered])
-        ratio = max((overlap(m.units, m.scope) for m in ordered), default=0.0) if by_unit else 0.0
+        ratio = max((m.overlap for m in ordered), default=0.0) if by_unit else 0.0
         if levels.size and (ranks := ranks_of(values, levels, higher_is_better=higher, ratio=ratio)):
             made.ranks = {m.entry: each for m, each in zip(ordered, ranks, strict=True)}
     return made
@@ -147,7 +147,7 @@ def paired(pairs: list[tuple[Scores, Scores]], level: float) -> list[Pair]:
         cells = [m.units if by_unit else m.overall for m in members]
         place = {id(m): i for i, m in enumerate(members)}
         values, levels = table(cells)
-        ratio = max(overlap(m.units, m.scope) for m in members) if by_unit else 0.0
+        ratio = max(m.overlap for m in members) if by_unit else 0.0
         asked = [(place[id(a)], place[id(b)]) for a, b in chosen]
         numbers = differences(values, levels, asked, level=level, ratio=ratio)
         for (a, b), number in zip(chosen, numbers, strict=True):
@@ -188,7 +188,8 @@ def pooled(ranked: list[Ranked], track: str, column: Column) -> Family | None:
         if len(group) == len(ranked):
             units = {k: v for m in group for k, v in m.units.items()} if all(m.units for m in group) else {}
             overall = {k: v for m in group for k, v in m.overall.items()}
-            members.append(Scores(group[0].entry, group[0].column, overall, units, group[0].scope if units else ""))
+            scope, share = (group[0].scope, max(m.overlap for m in group)) if units else ("", 0.0)
+            members.append(Scores(group[0].entry, group[0].column, overall, units, scope, share))
     return compare(column, members) if len(members) > 1 else None
 
 

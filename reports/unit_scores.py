@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -23,6 +23,9 @@ UNITS = {
     "per-gene": ("gene", "genes"),
 }
 
+#: Folds of several draws, which share units.
+REPEATED = "per-resample"
+
 #: Units are the parts of a number if their mean is that number.
 _PARTS = 1e-3
 
@@ -39,6 +42,8 @@ class Scores:
     overall: dict[Key, float]
     units: dict[Key, float]
     scope: str = ""
+    #: Tested by training units, where units are folds of repeated draws (`overlap`); 0: units share nothing.
+    overlap: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -81,7 +86,16 @@ def scores(section: Section, entry: Entry, column: Column) -> Scores:
         }
         whole &= bool(parts) and abs(fmean(parts.values()) - total) <= _PARTS * max(1.0, abs(total))
         units |= {(*place, key, run.seed): value for key, value in parts.items()}
-    return Scores(entry, column, overall, units if whole else {}, scope[1] if scope and whole else "")
+    if not scope or not whole:
+        return Scores(entry, column, overall, {})
+    share = overlap(_sizes(entry.runs[0], scope[0], column.head)) if scope[1] == REPEATED else 0.0
+    return Scores(entry, column, overall, units, scope[1], share)
+
+
+def _sizes(run: RunRecord, metric: str, head: str) -> dict[str, int | None]:
+    """Fold -> tested units, also of folds in which the number is not defined."""
+    rows = [row for row in run.metrics if (row.name, row.head, row.scope) == (metric, head, REPEATED)]
+    return {row.key: row.n for row in rows}
 
 
 def _scope(runs: list[RunRecord], column: Column) -> tuple[str, str] | None:
@@ -93,7 +107,7 @@ def _scope(runs: list[RunRecord], column: Column) -> tuple[str, str] | None:
                 if row.scope != "overall" and (row.name, row.head) == (name, column.head):
                     found.setdefault(row.scope, set()).add(row.key)
         if found:
-            return name, max(sorted(found), key=lambda scope: len(found[scope]))
+            return name, max(sorted(found), key=lambda scope: (scope == REPEATED, len(found[scope])))
     return None
 
 
@@ -114,15 +128,19 @@ def covers(cells: Iterable[Key], scope: str) -> str:
     return f"{' × '.join([*parts, seeds])}{where}"
 
 
-def overlap(cells: Iterable[Key], scope: str) -> float:
-    """Tested units by training units of a fold, where units are folds of repeated draws (`2.5`: draw 2, fold 5)."""
-    if scope != "per-resample":
-        return 0.0
-    of_draw: dict[str, set[str]] = {}
-    for _, _, unit, _ in cells:
-        of_draw.setdefault(unit.partition(".")[0], set()).add(unit)
-    most = max(map(len, of_draw.values()), default=0)
-    return 1 / (most - 1) if most > 1 else 1.0
+def overlap(sizes: Mapping[str, int | None]) -> float:
+    """Tested units by training units, the mean over folds of repeated draws (`2.5`: draw 2, fold 5).
+
+    Parameters
+    ----------
+    sizes
+        Tested units of each fold; where one is not said, folds are taken to be of one size.
+    """
+    of_draw: dict[str, list[int]] = {}
+    for unit, size in sizes.items():
+        of_draw.setdefault(unit.partition(".")[0], []).append(size or 1)
+    ratios = [size / max(sum(every) - size, 1) for every in of_draw.values() for size in every]
+    return fmean(ratios) if ratios else 0.0
 
 
 def n_seeds(cells: Iterable[Key]) -> int:

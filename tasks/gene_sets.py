@@ -95,17 +95,21 @@ def _read(found: Path, changed: int, setting: str) -> GeneSets:
         terms = {str(gene): {str(term) for term in own} for gene, own in held.items()}
     else:
         opener = gzip.open if found.suffix == ".gz" else open
-        with opener(found, "rt") as lines:
-            for number, line in enumerate(lines, 1):
-                parts = line.rstrip("\n").split("\t")
-                if len(parts) < 3 and line.strip():
-                    raise InputError(
-                        f"{found.name}, line {number}: a GMT line is a name, a description and genes, separated by "
-                        f"tabs; found {len(parts)} fields"
-                    )
-                for gene in parts[2:]:
-                    if gene := gene.split(",")[0].strip():
-                        terms.setdefault(gene, set()).add(parts[0])
+        try:
+            with opener(found, "rt", encoding="utf-8-sig") as file:
+                lines = file.read().splitlines()
+        except (ValueError, OSError, EOFError) as error:
+            raise InputError(f"{setting}={found}: it cannot be read as text ({error})") from None
+        for number, line in enumerate(lines, 1):
+            parts = line.split("\t")
+            if len(parts) < 3 and line.strip():
+                raise InputError(
+                    f"{found.name}, line {number}: a GMT line is a name, a description and genes, separated by "
+                    f"tabs; found {len(parts)} fields"
+                )
+            for gene in parts[2:]:
+                if gene := gene.split(",")[0].strip():
+                    terms.setdefault(gene, set()).add(parts[0])
     if not terms:
         raise InputError(f"{setting}={found}: the file holds no gene")
     return GeneSets({gene: frozenset(own) for gene, own in terms.items()}, found.name, sha256_of([found]))

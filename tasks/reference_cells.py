@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.data import CellData
 
-_LAST: dict[tuple[str, str, int], CellData] = {}
+_LAST: dict[tuple[str, str, str, int], CellData] = {}
 
 
 def open_reference(reference: str | None, cells: int) -> CellData | None:
@@ -27,7 +27,7 @@ def open_reference(reference: str | None, cells: int) -> CellData | None:
     known = str(reference) in options("dataset")
     node = compose_group("dataset", str(reference) if known else "file")
     data = open_data(node if known else {**node, "path": str(reference)})
-    key = (data.content_hash, data.name, cells)
+    key = (data.content_hash, data.labels_hash(), data.name, cells)
     if key not in _LAST:  # a grid asks for the same cells in every run
         _LAST.clear()
         _LAST[key] = subsample(data, cells)

@@ -62,8 +62,8 @@ class PCA(FittedEmbedder):
         if reference is None:
             raise NotApplicableError(f"{self.spec.title} reads gene vectors off cells, and none are given")
         table = genes if isinstance(genes, GeneTable) else GeneTable.from_names(genes)
-        column = {name: i for i, name in reversed(list(enumerate(reference.genes.names.tolist())))}
-        column |= {name: i for i, name in reversed(list(enumerate(reference.genes.symbols.tolist()))) if name}
+        column = {name: i for i, name in reversed(list(enumerate(reference.genes.symbols.tolist()))) if name}
+        column |= {name: i for i, name in reversed(list(enumerate(reference.genes.names.tolist())))}
         at = np.array([column.get(name, -1) for name in table.names.tolist()], np.int64)
         values = log_normalise(reference.counts())
         n = max(1, min(self.n_components, min(values.shape) - 1))

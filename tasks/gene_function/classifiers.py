@@ -32,6 +32,9 @@ def class_scores(
 
     there = np.flatnonzero(member[train].any(axis=0))
     found = np.full((len(test), member.shape[1]), np.nan)
+    if exclusive and len(there) == 1:  # a class whose genes are all of one family is in no other fold
+        found[:, there] = 1.0
+        return found
     scaler = StandardScaler().fit(vectors[train])
     inputs, asked = scaler.transform(vectors[train]), scaler.transform(vectors[test])
     kind = head.removesuffix(SHUFFLED)
@@ -39,7 +42,8 @@ def class_scores(
         warnings.simplefilter("ignore")  # one that stops before converging is scored as it is
         if exclusive:
             codes = member[train].argmax(axis=1)
-            model = _model(kind, len(train), seed).fit(inputs, codes)
+            few = bool(member[train][:, there].sum(axis=0).min() < 2)
+            model = _model(kind, len(train), seed, few).fit(inputs, codes)
             found[:, model.classes_] = model.predict_proba(asked)
             return found
         if kind == "mlp" and len(there) > 1:
@@ -54,7 +58,8 @@ def class_scores(
     return found
 
 
-def _model(kind: str, n_train: int, seed: int) -> Any:
+def _model(kind: str, n_train: int, seed: int, few: bool = False) -> Any:
+    """`few`: a class has one training gene, so that none can be kept for validation."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.neural_network import MLPClassifier
@@ -63,7 +68,9 @@ def _model(kind: str, n_train: int, seed: int) -> Any:
         return LogisticRegression(max_iter=1000)
     if kind == "knn":
         return KNeighborsClassifier(min(NEIGHBORS, n_train), weights="distance")
-    return MLPClassifier((HIDDEN,), alpha=1e-2, max_iter=200, early_stopping=n_train >= 100, random_state=seed)
+    return MLPClassifier(
+        (HIDDEN,), alpha=1e-2, max_iter=200, early_stopping=n_train >= 100 and not few, random_state=seed
+    )
 
 
 def shuffled(vectors: np.ndarray, seed: int) -> np.ndarray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.errors import InputError
-from harness.genes import GeneTable
+from harness.genes import ENSEMBL, GeneTable, strip_version
 from tasks.gene_function.labels import GeneLabels
 from tasks.gene_names import gene_names, some
 
@@ -62,7 +63,7 @@ def labelled_genes(
     n_functions
         Of functions, those that most of the genes have (ten in the paper); genes with none of them are left out.
     among
-        Other lists of genes that each gene must be in, so that every compared model knows it.
+        Other lists of genes that each gene must be in, by symbol and by id, so that every compared model knows it.
 
     Raises
     ------
@@ -70,43 +71,24 @@ def labelled_genes(
         Fewer than two classes, or no function, are left.
     """
     notes = dict(labels.notes)
-    place = _places(data.genes)
-    columns = np.array([place.get(gene, -1) for gene in labels.genes.tolist()], np.int64)
-    _, first = np.unique(columns, return_index=True)  # two names of one gene
-    alone = np.zeros(len(columns), bool)
-    alone[first] = True
-    absent = labels.genes[columns < 0].tolist()
+    labels, columns = _matched(labels, data.genes, notes)
     expressed = np.asarray((data.counts() > 0).sum(axis=0)).ravel() > 0
-    kept = (columns >= 0) & alone
-    silent = kept & ~expressed[columns]
-    kept &= expressed[columns]
-    if absent:
-        notes["labelled genes not measured"] = f"{len(absent)} of {len(labels.genes)}: {some(absent)}"
-    if silent.any():
-        notes["labelled genes that no cell expresses"] = f"{int(silent.sum())}: {some(labels.genes[silent])}"
-    lost = 0
-    for table in among:
-        known = set(_places(table))
-        own = [{data.genes.names[c], data.genes.symbols[c], data.genes.ensembl[c]} - {""} for c in columns]
-        lacking = kept & ~np.array([bool(names & known) for names in own])
-        kept &= ~lacking
-        lost += int(lacking.sum())
+    kept = expressed[columns]
+    if not kept.all():
+        notes["labelled genes that no cell expresses"] = f"{int((~kept).sum())}: {some(labels.genes[~kept])}"
+    inside = np.array([_inside(data.genes, among, column) for column in columns.tolist()], bool)
     if among:
-        notes["genes not in every list of task.among"] = lost
+        notes["genes not in every list of task.among"] = int((kept & ~inside).sum())
+        kept &= inside
     rows = np.flatnonzero(kept)
     if not len(rows):
         raise InputError(
-            f"none of the {len(labels.genes)} genes of {labels.name} ({some(labels.genes[:3])} …) is expressed in "
-            f"{data.name}, whose genes are called {some(data.genes.names[:3])} …"
+            f"none of the genes of {labels.name} is expressed in {data.name}"
+            + (" and in every list of task.among" if among else "")
         )
     rows, classes = _large(labels, rows, least, n_functions, data.name, notes)
-    part = GeneLabels(
-        labels.genes[rows],
-        tuple(labels.classes[c] for c in classes),
-        labels.member[np.ix_(rows, classes)],
-        labels.exclusive,
-        labels.name,
-    )
+    part = replace(labels.of(rows), classes=tuple(labels.classes[c] for c in classes), notes={})
+    part = replace(part, member=labels.member[np.ix_(rows, classes)])
     at = columns[rows]
     table = GeneTable(data.genes.names[at], data.genes.symbols[at], data.genes.ensembl[at])
     notes["genes asked"] = f"{len(rows)} of {len(labels.genes)}"
@@ -141,6 +123,59 @@ def _large(
         # The most frequent first; of equally frequent ones those first by name.
         large = np.sort(large[np.argsort(-sizes[large], kind="stable")][:n_functions])
     return rows[labels.member[np.ix_(rows, large)].any(axis=1)], large
+
+
+def _matched(labels: GeneLabels, genes: GeneTable, notes: dict[str, Any]) -> tuple[GeneLabels, np.ndarray]:
+    """Labels of the genes that are measured, each once, and their columns, int (m,).
+
+    Two names of one gene (a symbol and an id, or an old id) are one: it has the functions of both, and is left out
+    where their classes differ.
+    """
+    place = _places(genes)
+
+    def column(names: Sequence[str]) -> int:
+        spelled = [s for name in names if name for s in (name, *([strip_version(name)] * bool(ENSEMBL.match(name))))]
+        return next((place[name] for name in spelled if name in place), -1)
+
+    others = [""] * len(labels.genes) if labels.ensembl is None else labels.ensembl.tolist()
+    at = np.array([column(names) for names in zip(labels.genes.tolist(), others, strict=True)], np.int64)
+    absent = labels.genes[at < 0]
+    if len(absent):
+        notes["labelled genes not measured"] = f"{len(absent)} of {len(labels.genes)}: {some(absent)}"
+    if len(absent) == len(labels.genes):
+        raise InputError(
+            f"none of the {len(labels.genes)} genes of {labels.name} ({some(labels.genes[:3])} …) is measured; the "
+            f"cells' genes are called {some(genes.names[:3])} …"
+        )
+    columns, first, slot = np.unique(at[at >= 0], return_index=True, return_inverse=True)
+    rows = np.flatnonzero(at >= 0)
+    member = np.zeros((len(columns), len(labels.classes)), bool)
+    np.logical_or.at(member, slot, labels.member[rows])
+    labels = replace(labels.of(rows[first]), member=member)
+    if len(columns) < len(rows):
+        notes["names of a gene that has another"] = len(rows) - len(columns)
+    torn = member.sum(axis=1) > 1 if labels.exclusive else np.zeros(len(columns), bool)
+    if torn.any():
+        notes["genes in several classes under several names"] = f"{some(labels.genes[torn])}: left out"
+    return labels.of(np.flatnonzero(~torn)), columns[~torn]
+
+
+def _inside(genes: GeneTable, lists: Sequence[GeneTable], column: int) -> bool:
+    """Whether every list has a gene, under each kind of name that both it and the list have: models read either."""
+    symbol, ensembl = genes.symbols[column] or genes.names[column], genes.ensembl[column]
+    for table in lists:
+        symbols, ids = _known(table)
+        asked = [*([symbol in symbols] if symbols else []), *([ensembl in ids] if ids and ensembl else [])]
+        if not asked or not all(asked):
+            return False
+    return True
+
+
+@lru_cache(maxsize=16)
+def _known(table: GeneTable) -> tuple[frozenset[str], frozenset[str]]:
+    """Symbols (and names that are no ids), and Ensembl ids."""
+    names = [*table.symbols.tolist(), *(name for name in table.names.tolist() if not ENSEMBL.match(name))]
+    return frozenset(names) - {""}, frozenset(table.ensembl.tolist()) - {""}
 
 
 def _places(genes: GeneTable) -> dict[str, int]:

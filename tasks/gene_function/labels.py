@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 
 from harness.errors import InputError
+from harness.genes import ENSEMBL, ENSEMBL_COLUMNS, strip_version
 from harness.places import file_at
 from harness.results import content_id
 from tasks.gene_function.bundled import CLASSES
+from tasks.gene_function.tables import read_table
 from tasks.gene_names import some
 from tasks.gene_sets import read_gene_sets
 
 BUNDLED = "bundled"
 #: Ends of the names of files with gene sets; all other files are tables.
 SETS = (".gmt", ".gmt.gz", ".pkl")
+#: What tables write where a gene has no class.
+MISSING = ("", "NA", "NaN", "nan", "N/A", "null")
 #: Columns of a table that are looked at for genes, in this order.
 GENE_COLUMNS = ("gene", "symbol", "gene_symbol", "gene_name", "Gene name", "ensembl_id", "ensembl", "Gene")
 
@@ -51,6 +55,8 @@ class GeneLabels:
     exclusive: bool
     name: str
     notes: Mapping[str, Any] = field(default_factory=dict)
+    #: Ensembl ids beside the names, Unicode (n,), "" where there is none; None where there are none at all.
+    ensembl: np.ndarray | None = None
 
     @property
     def codes(self) -> np.ndarray:
@@ -61,11 +67,13 @@ class GeneLabels:
     def content(self) -> str:
         """Hash of what can change a number."""
         bits = hashlib.sha256(np.packbits(self.member).tobytes()).hexdigest()
-        return content_id([self.genes.tolist(), list(self.classes), bits], 32)
+        ids = [] if self.ensembl is None else self.ensembl.tolist()
+        return content_id([self.genes.tolist(), ids, list(self.classes), bits, self.exclusive], 32)
 
     def of(self, rows: np.ndarray) -> GeneLabels:
         """Those of some genes, int (m,)."""
-        return GeneLabels(self.genes[rows], self.classes, self.member[rows], self.exclusive, self.name, self.notes)
+        ensembl = None if self.ensembl is None else self.ensembl[rows]
+        return replace(self, genes=self.genes[rows], member=self.member[rows], ensembl=ensembl)
 
 
 def read_labels(
@@ -91,26 +99,25 @@ def read_labels(
 def _read(path: Path, changed: int, gene_column: str | None, label_column: str, setting: str) -> GeneLabels:
     """The labels of a file, read once for all runs of a grid."""
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    if path.name.endswith(SETS):
+    if path.name.lower().endswith(SETS):
         return _functions(path, name, setting)
-    return _exclusive(_table(path, gene_column, label_column, setting), name)
+    said, ids, notes = _table(path, gene_column, label_column, setting)
+    return _exclusive(said, name, ids, notes)
 
 
 def _functions(path: Path, name: str, setting: str) -> GeneLabels:
     sets = read_gene_sets(path, setting)
     genes = np.array(sets.genes, np.str_)
-    return GeneLabels(genes, tuple(sorted(sets.sets)), sets.incidence(sets.genes).toarray() > 0, False, name)
+    member = sets.incidence(sets.genes).astype(bool).toarray()
+    return GeneLabels(genes, tuple(sorted(sets.sets)), member, False, name)
 
 
-def _table(path: Path, gene_column: str | None, label_column: str, setting: str) -> dict[str, list[str]]:
-    import pandas as pd
-
-    separator = "," if ".csv" in path.name else "\t"
-    try:
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.EmptyDataError) as error:  # EmptyDataError is a ValueError, said for the reader
-        raise InputError(f"{setting}={path}: no table ({' '.join(str(error).split())})") from None
-    columns = list(map(str, table.columns))
+def _table(
+    path: Path, gene_column: str | None, label_column: str, setting: str
+) -> tuple[dict[str, list[str]], dict[str, str], dict[str, Any]]:
+    """Gene -> labels, gene -> Ensembl id where a column beside it has one, and what was left out."""
+    table = read_table(path, setting)
+    columns = list(table.columns)
     gene_column = gene_column or next((name for name in GENE_COLUMNS if name in columns), None)
     for what, column in (("gene", gene_column), ("label", label_column)):
         if column not in columns:
@@ -118,18 +125,27 @@ def _table(path: Path, gene_column: str | None, label_column: str, setting: str)
                 f"{setting}={path.name}: which column holds the {what}? Say task.{what}_column=COLUMN; it has "
                 + ", ".join(columns)
             )
+    beside = next((name for name in ENSEMBL_COLUMNS if name in columns and name != gene_column), gene_column)
     found: dict[str, list[str]] = {}
-    for gene, label in zip(table[gene_column].str.strip(), table[label_column].str.strip(), strict=True):
-        if gene and label:
-            found.setdefault(gene, []).append(label)
+    ids: dict[str, str] = {}
+    lost = 0
+    for gene, label, other in zip(table[gene_column], table[label_column], table[beside], strict=True):
+        if not gene or label in MISSING:
+            lost += 1
+            continue
+        found.setdefault(gene, []).append(label)
+        if ENSEMBL.match(other):
+            ids[gene] = strip_version(other)
     if not found:
         raise InputError(f"{setting}={path.name}: no row has a gene and a label")
-    return found
+    return found, ids, {"rows without a gene or a label": lost} if lost else {}
 
 
-def _exclusive(said: Mapping[str, Sequence[str]], name: str) -> GeneLabels:
+def _exclusive(
+    said: Mapping[str, Sequence[str]], name: str, ids: Mapping[str, str] | None = None, notes: Any = None
+) -> GeneLabels:
     """Genes with one class each; those of several are left out, and named."""
-    notes: dict[str, Any] = {}
+    notes = dict(notes or {})
     repeated = [gene for gene, labels in said.items() if len(labels) > 1 and len(set(labels)) == 1]
     torn = [gene for gene, labels in said.items() if len(set(labels)) > 1]
     if repeated:
@@ -139,9 +155,8 @@ def _exclusive(said: Mapping[str, Sequence[str]], name: str) -> GeneLabels:
     kept = {gene: labels[0] for gene, labels in sorted(said.items()) if len(set(labels)) == 1}
     classes = tuple(sorted(set(kept.values())))
     if len(classes) < 2:
-        raise InputError(
-            f"task.labels={name}: two classes are needed, and {len(kept)} genes are in "
-            + (f"{classes[0]} alone" if classes else "none")
-        )
+        have = f"all {len(kept)} genes are in {classes[0]}" if classes else "every gene is in several"
+        raise InputError(f"task.labels={name}: two classes are needed, and {have}")
     member = np.array([[label == each for each in classes] for label in kept.values()])
-    return GeneLabels(np.array(list(kept), np.str_), classes, member, True, name, notes)
+    ensembl = np.array([(ids or {}).get(gene, "") for gene in kept], np.str_)
+    return GeneLabels(np.array(list(kept), np.str_), classes, member, True, name, notes, ensembl)

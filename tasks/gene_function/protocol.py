@@ -11,24 +11,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.errors import InputError, NotApplicableError
 from harness.gene_matrix import SOURCES
 from harness.metrics import row
-from harness.places import file_at
 from harness.registry import register_task
 from harness.results import content_id
-from harness.subsample import subsample
 from harness.task import Split, Task, TaskResult
 from tasks.gene_function.attribute_learning import attribute_learning_index, chance_index, cluster_genes
-from tasks.gene_function.baselines import GeneBaseline, PermutedLabels
+from tasks.gene_function.baselines import PermutedLabels
 from tasks.gene_function.classifiers import HEADS, SHUFFLED, shuffled
-from tasks.gene_function.families import families
+from tasks.gene_function.families import families, read_families
 from tasks.gene_function.folds import KINDS, folds
 from tasks.gene_function.gene_lists import read_gene_list
 from tasks.gene_function.genes import LabelledGenes, labelled_genes
 from tasks.gene_function.labels import GeneLabels, read_labels
 from tasks.gene_function.rows import METRICS, metric_rows, test_fold
 from tasks.gene_function.specificity import specificity_labels
+from tasks.gene_function.vectors import gene_vectors
 from tasks.gene_names import some
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class GeneFunction(Task):
     embedding
         `static`: the network's own table; `contextual`: in the reference cells that express a gene.
     reference_cells
-        At most so many cells are read for contextual vectors, and for those of PCA and of expression.
+        At most so many cells are read for contextual vectors; genes that these do not express have none.
     among
         Data sets or files: genes that are not in each of them take no part. All compared models are asked the same.
     missing
@@ -84,11 +83,13 @@ class GeneFunction(Task):
 
     name = "gene_function"
     title = "Gene function"
+    version = "2"
     headline = tuple(
         (metric + KINDS[kind], head)
         for kind in ("family", "random")
         for head in HEADS
         for metric in ("auroc", "auprc_micro")
+        if not head.endswith(SHUFFLED)
     )
     controls: ClassVar = {"floor": ("random_embedding", "permuted_gene_labels")}
 
@@ -111,10 +112,14 @@ class GeneFunction(Task):
         tissue: str = "cell_type",
         layout: bool = True,
     ):
-        heads, kinds, seeds = list(heads), list(folds), [int(seed) for seed in fold_seeds]
-        self.labels = None if labels == TAU else read_labels(labels, gene_column=gene_column, label_column=label_column)
-        self.families = families
-        self.among = [read_gene_list(str(each)) for each in among]
+        heads, kinds, lists = (
+            _listed(key, said) for key, said in (("heads", heads), ("folds", folds), ("among", among))
+        )
+        columns = {"gene_column": None if gene_column is None else str(gene_column), "label_column": str(label_column)}
+        positive = None if positive is None else str(positive)  # Hydra reads 1 as a number
+        self.labels = None if labels == TAU else read_labels(labels, **columns)
+        self.families = None if families is None else read_families(families)
+        self.among = [read_gene_list(each) for each in lists]
         super().__init__(
             labels=TAU if self.labels is None else self.labels.content,
             positive=positive,
@@ -122,14 +127,14 @@ class GeneFunction(Task):
             heads=heads,
             folds=kinds,
             n_folds=n_folds,
-            fold_seeds=seeds,
-            families=None if families is None else _content(families),
+            fold_seeds=list(fold_seeds) if isinstance(fold_seeds, Sequence) else fold_seeds,
+            families=None if self.families is None else content_id(sorted(self.families.items()), 32),
             embedding=embedding,
             reference_cells=reference_cells,
-            among=[content_id(sorted(table.names.tolist()), 32) for table in self.among],
+            among=[content_id([t.names.tolist(), t.symbols.tolist(), t.ensembl.tolist()], 32) for t in self.among],
             missing=missing,
             tissue=tissue,
-            layout=layout,
+            **({} if layout else {"layout": False}),  # it is in no number
         )
         for key, said, known in (("heads", heads, HEADS), ("folds", kinds, tuple(KINDS))):
             if not said or any(each not in known for each in said):
@@ -144,8 +149,10 @@ class GeneFunction(Task):
         ):
             if type(value) is not int or value < least:
                 raise InputError(f"task.{key}={value}: expected a whole number from {least}")
-        if not seeds or len(set(seeds)) < len(seeds):
-            raise InputError(f"task.fold_seeds={seeds}: expected different whole numbers")
+        seeds = self.config["fold_seeds"]
+        whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+        if not whole or not seeds or len(set(seeds)) < len(seeds):
+            raise InputError(f"task.fold_seeds={seeds}: expected a list of different whole numbers, [0,1,2]")
         if self.labels is not None and positive is not None and positive not in self.labels.classes:
             raise InputError(f"task.positive={positive}: the classes are {some(self.labels.classes)}")
 
@@ -158,6 +165,11 @@ class GeneFunction(Task):
         """What the numbers are of: the labels."""
         return f"{TAU}_{data.name}" if self.labels is None else self.labels.name
 
+    def dataset_hash(self, data: CellData) -> str:
+        """Of the cells and of everything that says which genes are asked what, in which folds."""
+        how = {key: value for key, value in self.config.items() if key not in ("heads", "embedding", "reference_cells")}
+        return content_id([data.content_hash, how], 64)
+
     def split(self, data: CellData, seed: int) -> Split:
         """All cells are reference cells; the folds are of genes."""
         name = f"{len(self.config['fold_seeds'])}x{self.config['n_folds']}-fold, {data.name}"
@@ -167,23 +179,27 @@ class GeneFunction(Task):
         """Train and test in every fold."""
         asked, result = self._asked(data), TaskResult()
         result.notes |= asked.notes
-        vectors = self._vectors(subject, data, asked, seed, result)
+        positive = self._positive(asked.labels)
+        config = self.config
+        vectors, said = gene_vectors(subject, data, asked, config["embedding"], config["reference_cells"], seed)
+        result.notes |= said
         known = ~np.isnan(vectors).any(axis=1)
-        if self.config["missing"] == "drop" and not known.all():
+        if not known.all():
+            done = "the mean vector in their place" if config["missing"] == "mean" else "left out"
+            result.notes["genes without a vector"] = f"{(~known).sum()}: {some(asked.symbols[~known])}: {done}"
+        if config["missing"] == "drop" and not known.all():
             asked, vectors = asked.of(np.flatnonzero(known)), vectors[known]
             result.flags.append("own-genes")
+            if (asked.labels.member.sum(axis=0) < config["n_folds"]).any():
+                raise NotApplicableError(
+                    f"{subject.spec.title} has vectors of {len(vectors)} of these genes, too few in a class; "
+                    "task.missing=mean keeps them all"
+                )
         vectors = np.where(np.isnan(vectors), np.nanmean(vectors, axis=0), vectors)
         labels, names = asked.labels, families(asked.symbols.tolist(), self.families)
-        positive = self._positive(labels)
-        if isinstance(_baseline(subject), PermutedLabels):
+        if subject.spec.kind == "predictor" and isinstance(subject.model, PermutedLabels):
             labels = labels.of(np.random.default_rng([seed, 73]).permutation(len(labels.genes)))
-        n_families = len(np.unique(names))
-        result.notes["families"] = f"{n_families} of {len(names)} genes"
-        kinds = [kind for kind in self.config["folds"] if kind == "random" or n_families >= self.config["n_folds"]]
-        if not kinds:
-            raise InputError(f"task.folds=[family]: the genes of {labels.name} are of {n_families} families")
-        if len(kinds) < len(self.config["folds"]):
-            result.notes["folds by family"] = "not made: there are fewer families than folds"
+        kinds = self._kinds(labels, names, result)
         result.notes |= _base_rate(labels, positive)
         found = []
         for head in self.config["heads"]:
@@ -192,7 +208,7 @@ class GeneFunction(Task):
                 for fold in folds(labels, kind, self.config["n_folds"], self.config["fold_seeds"], names):
                     found.append(test_fold(head, own, labels, fold, positive, seed))
         result.metrics = metric_rows(found)
-        self._clusters(subject, asked, vectors, seed, result)
+        self._clusters(subject, asked, labels, vectors, seed, result)
         return result
 
     def metric_names(self) -> tuple[str, ...]:
@@ -215,33 +231,39 @@ class GeneFunction(Task):
             labels, data, least=config["n_folds"], n_functions=config["n_functions"], among=self.among
         )
 
-    def _vectors(
-        self, subject: Subject, data: CellData, asked: LabelledGenes, seed: int, result: TaskResult
-    ) -> np.ndarray:
-        """Float32 (n_genes, d); rows of NaN are genes without a vector."""
-        source = self.config["embedding"]
-        reference = subsample(data, self.config["reference_cells"])
-        if isinstance(baseline := _baseline(subject), GeneBaseline):
-            result.notes["gene vectors"] = f"of {reference.n_obs} cells of {data.name}"
-            return baseline.gene_vectors(asked.table, asked.columns, reference, seed)
-        # Of all genes: every set of labels then finds them in the cache.
-        vectors = subject.genes(data.genes, source=source, reference=reference)[asked.columns]
-        read = subject.spec.kind != "foundation" or source == "contextual"
-        where = f"{reference.n_obs} cells of {data.name}"
-        result.notes["gene vectors"] = (
-            (f"contextual, in {where}" if source == "contextual" else where) if read else source
-        )
-        missing = np.isnan(vectors).any(axis=1)
-        if missing.any():
-            done = "the mean vector in their place" if self.config["missing"] == "mean" else "left out"
-            result.notes["genes without a vector"] = f"{int(missing.sum())}: {some(asked.symbols[missing])}: {done}"
-        return vectors
+    def _kinds(self, labels: GeneLabels, names: np.ndarray, result: TaskResult) -> list[str]:
+        """The kinds of folds that can be made; what families do to them is said.
+
+        Raises
+        ------
+        InputError
+            None can.
+        """
+        sizes, n_folds = np.bincount(names), self.config["n_folds"]
+        alone = [c for c, own in zip(labels.classes, labels.member.T, strict=True) if len(np.unique(names[own])) == 1]
+        result.notes["families"] = f"{len(sizes)} of {len(names)} genes, the largest of {sizes.max()}"
+        if alone:
+            result.notes["classes of one family, which no fold by family can test"] = some(alone)
+        kinds = [kind for kind in self.config["folds"] if kind == "random" or len(sizes) >= n_folds]
+        if not kinds:
+            raise InputError(
+                f"task.folds=[family]: the genes of {labels.name} are of {len(sizes)} families, and {n_folds} needed, "
+                "as many as task.n_folds; say task.folds=[random], or give task.families=FILE"
+            )
+        if len(kinds) < len(self.config["folds"]):
+            result.notes["folds by family"] = "not made: there are fewer families than folds"
+        return kinds
 
     def _clusters(
-        self, subject: Subject, asked: LabelledGenes, vectors: np.ndarray, seed: int, result: TaskResult
+        self,
+        subject: Subject,
+        asked: LabelledGenes,
+        labels: GeneLabels,
+        vectors: np.ndarray,
+        seed: int,
+        result: TaskResult,
     ) -> None:
         """Attribute Learning Index and picture, of classes that exclude each other."""
-        labels = asked.labels
         if not labels.exclusive:
             return
         clusters = cluster_genes(vectors, len(labels.classes), seed)
@@ -249,17 +271,12 @@ class GeneFunction(Task):
         result.metrics.append(row("attribute_learning_index", index, head="none", n=len(vectors)))
         by_chance = chance_index(clusters, labels.codes, seed)
         result.notes["attribute learning index of permuted labels"] = round(by_chance, 4)
-        if self.config["layout"] and subject.spec.kind != "predictor":
+        if self.config.get("layout", True) and subject.spec.kind != "predictor":
             import pandas as pd
 
             xy = subject.layout(vectors)
             names = np.array(labels.classes)[labels.codes]
             result.tables["umap"] = pd.DataFrame({"name": asked.symbols, "x": xy[:, 0], "y": xy[:, 1], "class": names})
-
-
-def _baseline(subject: Subject) -> Any:
-    """The model itself, where it is a baseline of this task."""
-    return subject.model if subject.spec.kind == "predictor" else None
 
 
 def _base_rate(labels: GeneLabels, positive: int) -> dict[str, Any]:
@@ -269,8 +286,10 @@ def _base_rate(labels: GeneLabels, positive: int) -> dict[str, Any]:
     return {"base rate": round(float(labels.member.mean()), 4)}
 
 
-def _content(path: str) -> str:
-    """Hash of a file that can change a number."""
-    from harness.checkpoints import sha256_of
-
-    return sha256_of([file_at(path, "task.families")])
+def _listed(key: str, said: Any) -> list[str]:
+    """A setting that is a list of names; a name alone is a list of one."""
+    if isinstance(said, str):
+        return [said]
+    if not isinstance(said, Sequence):
+        raise InputError(f"task.{key}={said}: expected a list of names, [A,B]")
+    return list(map(str, said))

@@ -15,6 +15,7 @@ from harness.errors import InputError, NotApplicableError
 from harness.metrics import row
 from harness.provenance import CostMeter
 from harness.registry import register_task
+from harness.results import content_id
 from harness.subsample import STRATA, stratified, subsample
 from harness.task import Split, Task, TaskResult
 from tasks.gene_influence.attention import attention_influence, attention_table, lncrna_table
@@ -95,6 +96,11 @@ class GeneInfluence(Task):
                 raise InputError(f"task.{name}={value}: expected a whole number from 1")
         if not self.perturbed and method == "deletion":
             raise InputError("task.perturbed=[]: name the genes whose influence is asked for, task.perturbed=[GATA1]")
+
+    def dataset_hash(self, data: CellData) -> str:
+        """Of the cells and of all that is asked of their genes."""
+        asked = {key: value for key, value in self.config.items() if key not in ("method",)}
+        return content_id([data.content_hash, asked], 64)
 
     def split(self, data: CellData, seed: int) -> Split:
         """All cells; nothing is trained."""

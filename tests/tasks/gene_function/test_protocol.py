@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from harness import ResultStore, load_task
 from harness.data import CellData
+from harness.errors import NotApplicableError
 from tasks.gene_function.folds import folds
 from tasks.gene_function.labels import read_labels
 
@@ -46,6 +47,10 @@ def write(path, data, member):
 
 def overall(result):
     return {(m.name, m.head): m.value for m in result.metrics if m.scope == "overall"}
+
+
+def values_of(record):
+    return {m.name: m.value for m in record.metrics if m.scope == "overall"}
 
 
 def run(task, data, vectors, seed=0):
@@ -107,6 +112,23 @@ def test_functions_by_every_head(tmp_path, data, vectors, head):
     assert "umap" not in result.tables and ("attribute_learning_index", "none") not in found
 
 
+def test_a_class_that_is_one_family(tmp_path, data, vectors):
+    member = np.array([name.startswith("QA") for name in data.genes.names])
+    path = write(tmp_path / "one.csv", data, member)
+    for head in ("logreg", "mlp"):
+        result = run(load_task("gene_function", labels=path, heads=[head], fold_seeds=[0]), data, vectors)
+        assert result.notes["classes of one family, which no fold by family can test"] == "yes"
+        assert overall(result)["auroc_family", head] is None, "no fold has it on both sides"
+
+
+def test_classes_by_number_and_another_question(tmp_path, data, vectors):
+    path = tmp_path / "numbers.csv"
+    path.write_text("gene,label\n" + "\n".join(f"{g},{i % 2}" for i, g in enumerate(data.genes.names)))
+    one, other = (load_task("gene_function", labels=str(path), positive=positive) for positive in (1, 0))
+    assert run(one, data, vectors).notes["positive class"].startswith("1, ")
+    assert one.dataset_hash(data) != other.dataset_hash(data), "they never stand on one board"
+
+
 def test_genes_without_a_vector(tmp_path, data, vectors):
     path = write(tmp_path / "labels.csv", data, vectors[:, 0] > 0)
     holes = vectors.copy()
@@ -116,6 +138,8 @@ def test_genes_without_a_vector(tmp_path, data, vectors):
     assert len(whole.tables["umap"]) == N_GENES and not whole.flags
     dropped = run(load_task("gene_function", labels=path, fold_seeds=[0], missing="drop"), data, holes)
     assert len(dropped.tables["umap"]) == N_GENES - 5 and dropped.flags == ["own-genes"]
+    with pytest.raises(NotApplicableError, match="a vector of none of the 160 genes asked"):
+        run(load_task("gene_function", labels=path), data, np.full_like(vectors, np.nan))
 
 
 def test_baselines_controls_and_wrong_settings_from_the_command_line(bench, tmp_path, data):
@@ -135,6 +159,12 @@ def test_baselines_controls_and_wrong_settings_from_the_command_line(bench, tmp_
     records = {record.model: record for record in ResultStore(tmp_path / "results").records()}
     assert all(record.status == "ok" and record.dataset == "labels" for record in records.values())
     assert records["permuted_gene_labels"].flags == ["floor"] == records["random_embedding"].flags
+    index = {
+        name: values_of(records[name])["attribute_learning_index"]
+        for name in ("gene_expression", "permuted_gene_labels")
+    }
+    assert index["permuted_gene_labels"] != index["gene_expression"], "the control is permuted there too"
+    assert len({record.provenance.dataset_sha256 for record in records.values()}) == 1
     assert records["gene_expression"].split == "1x5-fold, cells"
     for wrong, says in (
         ("task.heads=[tree]", "task.heads=['tree']: expected some of logreg"),
@@ -142,7 +172,9 @@ def test_baselines_controls_and_wrong_settings_from_the_command_line(bench, tmp_
         ("task.n_folds=1", "task.n_folds=1: expected a whole number from 2"),
         ("task.positive=maybe", "task.positive=maybe: the classes are no, yes"),
         ("task.missing=zero", "task.missing=zero: expected mean or drop"),
-        ("task.fold_seeds=[1,1]", "expected different whole numbers"),
+        ("task.fold_seeds=[1,1]", "expected a list of different whole numbers"),
+        ("task.fold_seeds=3", "expected a list of different whole numbers"),
+        ("task.heads=tree", "task.heads=['tree']: expected some of logreg"),
         ("task.labels=/absent.csv", "no such file"),
         ("task.labels=tau", "which obs column holds the cell type"),
     ):
