@@ -94,8 +94,6 @@ class GeneInfluence(Task):
         for name, value in (("top", top), ("cells", cells), ("min_cells", min_cells), ("draws", draws)):
             if type(value) is not int or value < 1:
                 raise InputError(f"task.{name}={value}: expected a whole number from 1")
-        if not self.perturbed and method == "deletion":
-            raise InputError("task.perturbed=[]: name the genes whose influence is asked for, task.perturbed=[GATA1]")
 
     def dataset_hash(self, data: CellData) -> str:
         """Of the cells and of all that is asked of their genes."""
@@ -109,6 +107,8 @@ class GeneInfluence(Task):
     def run(self, subject: Subject, data: CellData, split: Split, seed: int) -> TaskResult:
         """Rank the genes for every perturbed one, and count the targets."""
         spec, result = subject.spec, TaskResult()
+        if not self.perturbed and self.config["method"] == "deletion":
+            raise InputError("task.perturbed=[]: name the genes whose influence is asked for, task.perturbed=[GATA1]")
         network = None if spec.kind == "predictor" else self._network(subject)
         if self.perturbed:
             self._perturbed(subject, network, data, seed, result)
