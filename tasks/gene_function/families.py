@@ -12,7 +12,7 @@ import numpy as np
 from harness.errors import InputError
 from harness.genes import ENSEMBL
 from harness.places import file_at
-from tasks.gene_function.tables import read_table
+from tasks.gene_tables import read_table
 
 _LETTERS = re.compile(r"[A-Z]+(?=\d)")
 #: Names like E2F1, whose family has a number of its own.
@@ -76,7 +76,7 @@ def read_families(path: str | Path) -> dict[str, str]:
     InputError
         There is no such file, or it lacks a column.
     """
-    table = read_table(file_at(path, "task.families"), "task.families")
+    table = read_table(file_at(path, "task.families"), "task.families", by_name=True)
     if not {"gene", "family"} <= set(table.columns):
         raise InputError(
             f"task.families={path}: columns gene and family are expected; it has {', '.join(table.columns)}"

@@ -16,9 +16,9 @@ from harness.genes import ENSEMBL, ENSEMBL_COLUMNS, strip_version
 from harness.places import file_at
 from harness.results import content_id
 from tasks.gene_function.bundled import CLASSES
-from tasks.gene_function.tables import read_table
 from tasks.gene_names import some
 from tasks.gene_sets import read_gene_sets
+from tasks.gene_tables import read_table
 
 BUNDLED = "bundled"
 #: Ends of the names of files with gene sets; all other files are tables.
@@ -116,7 +116,7 @@ def _table(
     path: Path, gene_column: str | None, label_column: str, setting: str
 ) -> tuple[dict[str, list[str]], dict[str, str], dict[str, Any]]:
     """Gene -> labels, gene -> Ensembl id where a column beside it has one, and what was left out."""
-    table = read_table(path, setting)
+    table = read_table(path, setting, by_name=True)
     columns = list(table.columns)
     gene_column = gene_column or next((name for name in GENE_COLUMNS if name in columns), None)
     for what, column in (("gene", gene_column), ("label", label_column)):

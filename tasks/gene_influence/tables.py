@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from harness.errors import InputError
 from harness.places import file_at
+from tasks.gene_tables import read_pairs
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def read_targets(path: str | Path, setting: str = "task.targets") -> Targets:
         The file is missing, lacks a column, or holds no pair.
     """
     found = file_at(path, setting)
-    pairs, content = _pairs(found, found.stat().st_mtime_ns, setting, ("regulator", "target"))
+    pairs, content = read_pairs(found, found.stat().st_mtime_ns, setting, ("regulator", "target"))
     targets: dict[str, set[str]] = {}
     for regulator, target in pairs:
         if regulator != target:
@@ -74,32 +73,7 @@ def read_biotypes(path: str | Path, setting: str = "task.biotypes") -> Biotypes:
         As `read_targets`.
     """
     found = file_at(path, setting)
-    pairs, content = _pairs(found, found.stat().st_mtime_ns, setting, ("symbol", "biotype"))
+    pairs, content = read_pairs(found, found.stat().st_mtime_ns, setting, ("symbol", "biotype"))
     if not pairs:
         raise InputError(f"{setting}={path}: the file holds no gene")
     return Biotypes(dict(reversed(pairs)), found.name, content)
-
-
-@cache
-def _pairs(found: Path, changed: int, setting: str, columns: tuple[str, str]) -> tuple[list[tuple[str, str]], str]:
-    """Two columns of a file without their empty lines, and its sha256; read once for all runs of a grid."""
-    import pandas as pd
-
-    from harness.checkpoints import sha256_of
-
-    opener = gzip.open if found.suffix == ".gz" else open
-    try:
-        with opener(found, "rt", encoding="utf-8-sig") as lines:
-            separator = "\t" if "\t" in lines.readline() else ","
-        table = pd.read_csv(found, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{setting}={found}: it cannot be read as a table ({str(error).splitlines()[0]})") from None
-    table.columns = [str(column).strip().casefold() for column in table.columns]
-    missing = [column for column in columns if list(table.columns).count(column) != 1]
-    if missing:
-        raise InputError(
-            f"{setting}={found}: one column {' and one '.join(missing)} is expected; the columns are: "
-            f"{', '.join(table.columns)}"
-        )
-    both = (table[column].str.strip().tolist() for column in columns)
-    return [(a, b) for a, b in zip(*both, strict=True) if a and b], sha256_of([found])

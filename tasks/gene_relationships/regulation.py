@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,6 +13,7 @@ import numpy as np
 from harness.errors import InputError
 from harness.places import file_at
 from tasks.gene_names import some
+from tasks.gene_tables import read_pairs
 
 COLUMNS = ("tf", "target")
 
@@ -108,29 +108,8 @@ def read_regulation(path: str | Path, setting: str = "task.regulation") -> Regul
 @cache
 def _read(found: Path, changed: int, setting: str) -> Regulation:
     """The pairs of a file, read once for all runs of a grid."""
-    import pandas as pd
-
-    from harness.checkpoints import sha256_of
-
-    opener = gzip.open if found.suffix == ".gz" else open
-    with opener(found, "rt") as lines:
-        header = lines.readline()
-    if not header.strip():
-        raise InputError(f"{setting}={found}: the file is empty; a table with the columns tf and target is expected")
-    separator = "\t" if "\t" in header else ","
-    try:
-        table = pd.read_csv(found, sep=separator, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise InputError(f"{setting}={found}: it cannot be read as a table ({str(error).splitlines()[0]})") from None
-    table.columns = [str(column).strip().casefold() for column in table.columns]
-    missing = [column for column in COLUMNS if list(table.columns).count(column) != 1]
-    if missing:
-        raise InputError(
-            f"{setting}={found}: one column {' and one '.join(missing)} is expected; the columns are: "
-            f"{', '.join(table.columns)}"
-        )
-    columns = [table[column].str.strip().tolist() for column in COLUMNS]
-    pairs = sorted({(tf, target) for tf, target in zip(*columns, strict=True) if tf and target and tf != target})
+    both, content = read_pairs(found, changed, setting, COLUMNS)
+    pairs = sorted({(tf, target) for tf, target in both if tf != target})
     if not pairs:
         raise InputError(f"{setting}={found}: the file holds no pair of a TF and another gene")
-    return Regulation(tuple(pairs), found.name, sha256_of([found]))
+    return Regulation(tuple(pairs), found.name, content)
