@@ -6,9 +6,10 @@ from statistics import fmean
 
 from markupsafe import Markup
 
-from reports.entries import Entry, Section, by_track, defined
+from reports.entries import Entry, Section, defined
 from reports.figures.figure import Figure, short_names
-from reports.figures.svg import Scale, line, picture, shorten, tag, text, tick_label, track_class
+from reports.figures.lanes import lanes
+from reports.figures.svg import Scale, picture, shorten, tag, text, track_class
 from reports.ranking import columns, own_column, own_heads
 from reports.wording import head_title, metric_title, score
 
@@ -68,22 +69,15 @@ def _draw(means: dict[Entry, float | None], names: dict[Entry, str], truth: floa
     known = [mean for mean in means.values() if mean is not None]
     low = min([0.0, truth, *known])
     x = Scale(low if low == 0 else min(-0.25, low), 1.0, LEFT, RIGHT)
-    groups = by_track(means)
-    bottom = TOP + ROW * (len(means) + len(groups))
-    ticks = x.ticks()
-    parts = [line(x(t), TOP, x(t), bottom, "grid") for t in ticks]
-    parts += [text(x(t), bottom + 16, tick_label(t, ticks), anchor="middle", class_="tick") for t in ticks]
-    y = TOP
-    for track, members in groups:
-        parts += [text(0, y + 14, track, class_="group"), line(0, y + 19, WIDTH, y + 19, "rule")]
-        for entry in members:
-            y += ROW
-            parts.append(_bar(entry, names[entry], means[entry], truth, x, y))
-        y += ROW
+
+    def draw(entry: Entry, y: float) -> Markup:
+        return _bar(entry, names[entry], means[entry], truth, x, y)
+
+    found = lanes(means, x, draw, top=TOP, row=ROW, width=WIDTH)
     hint = tag("title", f"measured changes: {score(truth)}")
-    parts.append(tag("line", hint, x1=x(truth), y1=TOP - 6, x2=x(truth), y2=bottom, class_="mean"))
-    parts.append(text(x(truth), TOP - 11, "measured", anchor="middle", class_="pointer"))
-    return picture(WIDTH, bottom + 24, *parts, label=label)
+    pointer = tag("line", hint, x1=x(truth), y1=TOP - 6, x2=x(truth), y2=found.bottom, class_="mean")
+    words = text(x(truth), TOP - 11, "measured", anchor="middle", class_="pointer")
+    return picture(WIDTH, found.bottom + 24, *found.grid, *found.rows, pointer, words, label=label)
 
 
 def _bar(entry: Entry, name: str, mean: float | None, truth: float, x: Scale, y: float) -> Markup:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from reports.entries import Column, Entry, Score, Section, by_track
+from reports.entries import Column, Entry, Score, Section
 from reports.figures.figure import Figure, column_title, short_names
-from reports.figures.svg import Scale, line, marker, picture, scale_around, shorten, tag, text, tick_label
+from reports.figures.lanes import lanes
+from reports.figures.svg import Scale, line, marker, picture, scale_around, shorten, tag, text
 from reports.ranking import own_column, own_heads
 from reports.wording import BASELINE, NOTHING, STATUSES, arrow, metric_card, score
 
@@ -63,30 +64,24 @@ def _panel(section: Section, column: Column, order: list[Entry], shown: list[Col
 
 
 def _draw(panel: _Panel, order: list[Entry], names: dict[Entry, str], limits: tuple[float, float]) -> Markup:
-    groups = by_track(order)
-    bottom = TOP + ROW * (len(groups) + len(order))
     x = Scale(*limits, LEFT, RIGHT)
-    ticks = x.ticks()
-    parts = [line(x(t), TOP, x(t), bottom, "grid") for t in ticks]
-    parts += [text(x(t), bottom + 16, tick_label(t, ticks), anchor="middle", class_="tick") for t in ticks]
+
+    def draw(entry: Entry, y: float) -> Markup:
+        name = shorten(names[entry], LEFT - 14) + ("*" if entry in panel.own else "")
+        return tag("g", *_row(entry, name, panel.scores.get(entry), x, y + ROW / 2))
+
+    found, reference = lanes(order, x, draw, top=TOP, row=ROW, width=WIDTH), []
     baselines = [
         result.mean
         for entry, result in panel.scores.items()
         if entry.track == BASELINE and result.mean is not None and not entry.smoke
     ]
-    if baselines and len(groups) > 1:
+    if baselines and len({entry.track for entry in order}) > 1:
         best = max(baselines) if panel.higher else min(baselines)
         hint = tag("title", f"best baseline: {score(best)}")
-        parts.append(tag("line", hint, x1=x(best), y1=TOP, x2=x(best), y2=bottom, class_="reference"))
-    y = TOP
-    for track, members in groups:
-        parts += [text(0, y + 14, track, class_="group"), line(0, y + 19, WIDTH, y + 19, "rule")]
-        for entry in members:
-            y += ROW
-            name = shorten(names[entry], LEFT - 14) + ("*" if entry in panel.own else "")
-            parts.append(tag("g", *_row(entry, name, panel.scores.get(entry), x, y + ROW / 2)))
-        y += ROW
-    return picture(WIDTH, bottom + 26, *parts, label=f"{panel.title} of every model, one mark per seed")
+        reference = [tag("line", hint, x1=x(best), y1=TOP, x2=x(best), y2=found.bottom, class_="reference")]
+    label = f"{panel.title} of every model, one mark per seed"
+    return picture(WIDTH, found.bottom + 26, *found.grid, *reference, *found.rows, label=label)
 
 
 def _row(entry: Entry, name: str, result: Score | None, x: Scale, y: float) -> list[Markup]:

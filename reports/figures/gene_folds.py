@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from reports.entries import Column, Entry, Score, Section, by_track
+from reports.entries import Column, Entry, Score, Section
 from reports.figures.figure import Figure, column_title, short_names
-from reports.figures.svg import Scale, line, marker, picture, scale_around, shorten, tag, text, tick_label
+from reports.figures.lanes import lanes
+from reports.figures.svg import Scale, line, marker, picture, scale_around, shorten, tag, text
 from reports.ranking import columns, own_column, own_heads
 from reports.wording import MetricCard, arrow, metric_card, score
 
@@ -59,20 +60,13 @@ def _ends(section: Section, entry: Entry, by_random: Column, by_family: Column) 
 
 
 def _draw(scores: dict[Entry, Ends], names: dict[Entry, str], card: MetricCard, label: str) -> Markup:
-    groups = by_track(scores)
     x = Scale(*scale_around([value for ends in scores.values() for value in ends], card.low, card.high), LEFT, RIGHT)
-    bottom = TOP + ROW * (len(groups) + len(scores))
-    ticks = x.ticks()
-    parts = [line(x(t), TOP, x(t), bottom, "grid") for t in ticks]
-    parts += [text(x(t), bottom + 16, tick_label(t, ticks), anchor="middle", class_="tick") for t in ticks]
-    y = TOP
-    for track, members in groups:
-        parts += [text(0, y + 14, track, class_="group"), line(0, y + 19, WIDTH, y + 19, "rule")]
-        for entry in members:
-            y += ROW
-            parts.append(_row(entry, names[entry], scores[entry], x, y + ROW / 2))
-        y += ROW
-    return picture(WIDTH, bottom + 24, *parts, label=label)
+
+    def draw(entry: Entry, y: float) -> Markup:
+        return _row(entry, names[entry], scores[entry], x, y + ROW / 2)
+
+    found = lanes(scores, x, draw, top=TOP, row=ROW, width=WIDTH)
+    return picture(WIDTH, found.bottom + 24, *found.grid, *found.rows, label=label)
 
 
 def _row(entry: Entry, name: str, ends: Ends, x: Scale, y: float) -> Markup:
