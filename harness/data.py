@@ -199,6 +199,14 @@ class CellData:
         whole = sp.vstack([block for _, block in self.blocks()], format="csr")
         return whole if rows is None else whole[rows]
 
+    @cached_property
+    def expressed(self) -> np.ndarray:
+        """Genes that any cell has a count of, bool (n_vars,)."""
+        found = np.zeros(self.n_vars, bool)
+        for _, block in self.blocks():
+            found[block.indices[block.data > 0]] = True
+        return found
+
     def subset(self, rows: np.ndarray, name: str | None = None) -> CellData:
         """The given cells, in memory, as a data set of their own."""
         import anndata

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from harness.results import content_id
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -76,6 +78,8 @@ class Task(ABC):
     #: Models that bound the scores, by role: `floor` (what nothing known of the cells gives) and `ceiling` (what
     #: all that is asked gives). They are run like any other; the board scales between them.
     controls: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: For a task whose settings say what is asked of the cells' genes: those that say how a model answers instead.
+    answered_by: ClassVar[tuple[str, ...] | None] = None
     #: Settings it can be run in; with `lora` and `full` it trains the network by `Subject.finetune`.
     settings: ClassVar[tuple[str, ...]] = ("frozen",)
 
@@ -109,8 +113,11 @@ class Task(ABC):
         return data.name
 
     def dataset_hash(self, data: CellData) -> str:
-        """What must be equal for two runs to stand on one board: the cells; for a task on genes, also what is asked."""
-        return data.content_hash
+        """What must be equal for two runs to stand on one board: the cells; with `answered_by` also what is asked."""
+        if self.answered_by is None:
+            return data.content_hash
+        asked = {key: value for key, value in self.config.items() if key not in self.answered_by}
+        return content_id([data.content_hash, asked], 64)
 
     def control_roles(self, model: str) -> list[str]:
         """What a model is to this task: `floor`, `ceiling`, or nothing. A flag of its records."""

@@ -72,8 +72,7 @@ def labelled_genes(
     """
     notes = dict(labels.notes)
     labels, columns = _matched(labels, data.genes, notes)
-    expressed = np.asarray((data.counts() > 0).sum(axis=0)).ravel() > 0
-    kept = expressed[columns]
+    kept = data.expressed[columns]
     if not kept.all():
         notes["labelled genes that no cell expresses"] = f"{int((~kept).sum())}: {some(labels.genes[~kept])}"
     inside = np.array([_inside(data.genes, among, column) for column in columns.tolist()], bool)

@@ -92,6 +92,7 @@ class GeneFunction(Task):
         if not head.endswith(SHUFFLED)
     )
     controls: ClassVar = {"floor": ("random_embedding", "permuted_gene_labels")}
+    answered_by = ("heads", "embedding", "reference_cells")
 
     def __init__(
         self,
@@ -164,11 +165,6 @@ class GeneFunction(Task):
     def dataset_name(self, data: CellData) -> str:
         """What the numbers are of: the labels."""
         return f"{TAU}_{data.name}" if self.labels is None else self.labels.name
-
-    def dataset_hash(self, data: CellData) -> str:
-        """Of the cells and of everything that says which genes are asked what, in which folds."""
-        how = {key: value for key, value in self.config.items() if key not in ("heads", "embedding", "reference_cells")}
-        return content_id([data.content_hash, how], 64)
 
     def split(self, data: CellData, seed: int) -> Split:
         """All cells are reference cells; the folds are of genes."""

@@ -34,7 +34,7 @@ def gene_vectors(
         The model gives no vectors of genes, or none of those that are asked.
     """
     if subject.spec.kind == "predictor" and isinstance(subject.model, GeneBaseline):
-        vectors = subject.model.gene_vectors(asked.table, asked.columns, data, seed)
+        vectors = subject.model.predict(asked.table, asked.columns, data, seed)
         return vectors, {"gene vectors": f"of {data.n_obs} cells of {data.name}"}
     network = subject.spec.kind == "foundation"
     reference = subsample(data, cells) if network else data

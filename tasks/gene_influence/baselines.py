@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +23,9 @@ class InfluenceBaseline(TaskBaseline):
     """Something that says how much a gene influences the others."""
 
     @abstractmethod
-    def influence(self, data: CellData, cells: CellData, columns: np.ndarray, seed: int) -> np.ndarray:
+    def predict(  # type: ignore[override]
+        self, data: CellData, cells: CellData, columns: np.ndarray, seed: int
+    ) -> np.ndarray:
         """Float64 (n_vars,), NaN where it is not defined.
 
         Parameters
@@ -36,10 +38,6 @@ class InfluenceBaseline(TaskBaseline):
             Columns of the perturbed gene, int.
         """
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Not used: see `influence`."""
-        raise NotImplementedError
-
 
 @register_model("influence_correlation")
 class InfluenceCorrelation(InfluenceBaseline):
@@ -47,8 +45,8 @@ class InfluenceCorrelation(InfluenceBaseline):
 
     spec = baseline_spec(TASK, "influence_correlation", "Correlation with the perturbed gene")
 
-    def influence(self, data: CellData, cells: CellData, columns: np.ndarray, seed: int) -> np.ndarray:
-        """See `InfluenceBaseline.influence`; NaN for genes that do not vary."""
+    def predict(self, data: CellData, cells: CellData, columns: np.ndarray, seed: int) -> np.ndarray:
+        """See `InfluenceBaseline.predict`; NaN for genes that do not vary."""
         n, own, own_square = 0, 0.0, 0.0
         total, square, product = np.zeros((3, data.n_vars))
         for _, counts in data.blocks():
@@ -72,8 +70,8 @@ class InfluenceExpression(InfluenceBaseline):
 
     spec = baseline_spec(TASK, "influence_expression", "Most expressed genes")
 
-    def influence(self, data: CellData, cells: CellData, columns: np.ndarray, seed: int) -> np.ndarray:
-        """See `InfluenceBaseline.influence`."""
+    def predict(self, data: CellData, cells: CellData, columns: np.ndarray, seed: int) -> np.ndarray:
+        """See `InfluenceBaseline.predict`."""
         return mean_expression(cells)
 
 
@@ -83,8 +81,8 @@ class InfluenceRandom(InfluenceBaseline):
 
     spec = replace(baseline_spec(TASK, "influence_random", "Random genes"), control=True)
 
-    def influence(self, data: CellData, cells: CellData, columns: np.ndarray, seed: int) -> np.ndarray:
-        """See `InfluenceBaseline.influence`."""
+    def predict(self, data: CellData, cells: CellData, columns: np.ndarray, seed: int) -> np.ndarray:
+        """See `InfluenceBaseline.predict`."""
         return np.random.default_rng([seed, 41, int(columns[0])]).random(data.n_vars)
 
 

@@ -15,7 +15,6 @@ from harness.errors import InputError, NotApplicableError
 from harness.metrics import row
 from harness.provenance import CostMeter
 from harness.registry import register_task
-from harness.results import content_id
 from harness.subsample import STRATA, stratified, subsample
 from harness.task import Split, Task, TaskResult
 from tasks.gene_influence.attention import attention_influence, attention_table, lncrna_table
@@ -63,6 +62,7 @@ class GeneInfluence(Task):
     title = "Gene influence"
     headline = tuple((metric, "none") for metric in METRICS)
     controls: ClassVar = {"floor": ("influence_random",)}
+    answered_by = ("method",)
 
     def __init__(
         self,
@@ -94,11 +94,6 @@ class GeneInfluence(Task):
         for name, value in (("top", top), ("cells", cells), ("min_cells", min_cells), ("draws", draws)):
             if type(value) is not int or value < 1:
                 raise InputError(f"task.{name}={value}: expected a whole number from 1")
-
-    def dataset_hash(self, data: CellData) -> str:
-        """Of the cells and of all that is asked of their genes."""
-        asked = {key: value for key, value in self.config.items() if key not in ("method",)}
-        return content_id([data.content_hash, asked], 64)
 
     def split(self, data: CellData, seed: int) -> Split:
         """All cells; nothing is trained."""
@@ -194,7 +189,7 @@ class GeneInfluence(Task):
     ) -> Influenced | str:
         """The genes that one influences, or why it cannot be asked for."""
         if network is None:
-            influence = np.asarray(subject.model.influence(data, cells, columns, seed), np.float64)
+            influence = np.asarray(subject.model.predict(data, cells, columns, seed), np.float64)
             times = np.bincount(cells.counts().indices, minlength=cells.n_vars)
         else:
             ids = network.match_genes(cells.genes).ids

@@ -15,7 +15,6 @@ from harness.errors import InputError, NotApplicableError
 from harness.gene_matrix import SOURCES
 from harness.metrics import row
 from harness.registry import register_task
-from harness.results import content_id
 from harness.task import Split, Task, TaskResult
 from tasks.gene_names import some
 from tasks.gene_relationships.directions import Directions
@@ -77,6 +76,7 @@ class GeneRelationships(Task):
         for head in HEADS
     )
     controls: ClassVar = {"floor": ("random_embedding",)}
+    answered_by = ("heads", "embedding")
 
     def __init__(
         self,
@@ -119,11 +119,6 @@ class GeneRelationships(Task):
             value = self.config[name]
             if not (isinstance(value, int) and value >= least) and not (value is None and name == "n_top_genes"):
                 raise InputError(f"task.{name}={value}: expected a whole number from {least}")
-
-    def dataset_hash(self, data: CellData) -> str:
-        """Of the cells and of all that is asked of their genes."""
-        asked = {key: value for key, value in self.config.items() if key not in ("heads", "embedding")}
-        return content_id([data.content_hash, asked], 64)
 
     def split(self, data: CellData, seed: int) -> Split:
         """All cells; nothing is trained."""

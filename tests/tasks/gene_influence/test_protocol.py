@@ -177,11 +177,11 @@ def test_correlation_is_numpys():
     counts[7] = 0
     counts[:, 4] = 0
     data = CellData(anndata.AnnData(sp.csr_matrix(counts)))
-    found = InfluenceCorrelation().influence(data, data, np.array([2]), 0)
+    found = InfluenceCorrelation().predict(data, data, np.array([2]), 0)
     filled = np.delete(counts, 7, axis=0)
     values = np.log1p(filled / filled.sum(axis=1, keepdims=True) * 1e4)[:, [0, 1, 2, 3, 5]]
     assert np.abs(found[[0, 1, 2, 3, 5]] - np.abs(np.corrcoef(values.T)[2])).max() < 1e-5 and np.isnan(found[4])
-    one, same, other = (InfluenceRandom().influence(data, data, np.array([c]), 0) for c in (2, 2, 3))
+    one, same, other = (InfluenceRandom().predict(data, data, np.array([c]), 0) for c in (2, 2, 3))
     assert (one == same).all() and (one != other).all()
 
 
