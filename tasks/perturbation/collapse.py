@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.perturbation.profiles import CONSTANT, standardised
+from tasks.profiles import CONSTANT, standardised
 
 
 def mean_pairwise_pearson(changes: np.ndarray) -> float:

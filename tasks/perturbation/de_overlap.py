@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.perturbation.profiles import rows_pearson
+from tasks.profiles import rows_pearson
 
 #: False discovery rate below which a gene is DE.
 FDR = 0.05

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from tasks.perturbation.profiles import standardised
+from tasks.profiles import standardised
 
 Distance = Literal["l1", "l2", "cosine"]
 Likeness = Literal["rmse", "pearson", "logfc_cosine"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.perturbation.profiles import rows_pearson
+from tasks.profiles import rows_pearson
 
 #: Of the Theil-Sen fit, as cell-gears 0.1.2 sets it.
 THEIL_SEN = {"fit_intercept": False, "max_subpopulation": 100_000, "max_iter": 1000, "random_state": 1000}

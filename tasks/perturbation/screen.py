@@ -38,7 +38,7 @@ def screen_table(conditions: Sequence[Condition], changes: np.ndarray, genes: np
     """
     import pandas as pd
 
-    from tasks.perturbation.profiles import rows_pearson
+    from tasks.profiles import rows_pearson
 
     place = {condition: i for i, condition in enumerate(conditions)}
     told = [c for c in conditions if len(c) == 2 and not np.isnan(changes[[place[c], *(place[g,] for g in c)]]).any()]

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from tasks.perturbation.collapse import collapse, mean_pairwise_pearson
-from tasks.perturbation.distances import EVALUATION_GAMMAS, GAMMAS, e_distance, mmd_rbf, pearson_edistance, within
+from tasks.distances import EVALUATION_GAMMAS, GAMMAS, e_distance, mmd_rbf, pearson_edistance, within
 from tests.tasks.perturbation.recorded import arrays, as_array, numbers, same
 
 PREDICTORS = sorted(numbers()["cell_eval"])

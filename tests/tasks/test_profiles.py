@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.perturbation.profiles import (
+from tasks.profiles import (
     direction_shares,
     l2,
     mae,

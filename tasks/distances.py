@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from tasks.perturbation.profiles import rows_pearson
+from tasks.profiles import rows_pearson
 
 Cells = np.ndarray | sp.csr_matrix
 
