@@ -33,6 +33,22 @@ def _where(matrix: sp.csr_matrix, bad: np.ndarray, first_row: int) -> str:
     return f"row {first_row + row}, column {int(matrix.indices[position])}"
 
 
+def check_finite(matrix: sp.csr_matrix, *, first_row: int = 0, source: str = "X") -> None:
+    """Refuse NaN and infinite values.
+
+    Raises
+    ------
+    InputError
+        With row and column of the first one.
+    """
+    bad = ~np.isfinite(matrix.data)
+    if bad.any():
+        raise InputError(
+            f"{source} holds {int(bad.sum())} NaN or infinite values, the first at {_where(matrix, bad, first_row)}; "
+            "remove or fill them first"
+        )
+
+
 def check_counts(matrix: sp.csr_matrix, *, first_row: int = 0, source: str = "X") -> None:
     """Refuse anything that is not raw counts.
 

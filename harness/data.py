@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 
-from harness.counts import canonical, check_counts, recover_counts
+from harness.counts import canonical, check_counts, check_finite, recover_counts
 from harness.errors import InputError
 from harness.genes import GeneTable
 
@@ -42,6 +42,8 @@ class CellData:
         The genes; by default read off `var`, by `gene_ids` (see `GeneTable.from_var`).
     on_empty_cell
         `nan`: a cell that cannot be embedded gets a row of NaN; `error`: refuse the data set.
+    values
+        `counts`; or `features`: measured numbers of any kind, such as stains, which only a task that says so reads.
     min_coverage, warn_coverage
         Share of counts in genes a model knows, under which it refuses, and under which it says so.
     """
@@ -58,11 +60,15 @@ class CellData:
         genes: GeneTable | None = None,
         gene_ids: str = "auto",
         on_empty_cell: str = "nan",
+        values: str = "counts",
         min_coverage: float = 0.1,
         warn_coverage: float = 0.8,
     ):
         if on_empty_cell not in ("nan", "error"):
             raise InputError(f"dataset.on_empty_cell={on_empty_cell}: expected nan or error")
+        if values not in ("counts", "features"):
+            raise InputError(f"dataset.values={values}: expected counts or features")
+        self.values = values
         self.min_coverage, self.warn_coverage = min_coverage, warn_coverage
         self.adata, self.name, self.layer, self.recover = adata, name, layer, recover
         self.columns = {role: column for role, column in (columns or {}).items() if column}
@@ -165,7 +171,7 @@ class CellData:
         return matrix
 
     def rows(self, start: int, stop: int) -> sp.csr_matrix:
-        """Raw counts of some consecutive cells, float32 CSR, checked.
+        """Raw counts (or features) of some consecutive cells, float32 CSR, checked.
 
         Raises
         ------
@@ -175,7 +181,8 @@ class CellData:
         block = canonical(self._sliceable[start:stop])
         if self.recover:
             block = recover_counts(block, first_row=start, source=self.source)
-        check_counts(block, first_row=start, source=self.source)
+        check = check_counts if self.values == "counts" else check_finite
+        check(block, first_row=start, source=self.source)
         return block
 
     def block_slices(self, max_nnz: int = BLOCK_NNZ) -> list[slice]:
@@ -221,6 +228,7 @@ class CellData:
             control=self.control,
             genes=self.genes,
             on_empty_cell=self.on_empty_cell,
+            values=self.values,
             min_coverage=self.min_coverage,
             warn_coverage=self.warn_coverage,
         )

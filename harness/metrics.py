@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from harness.errors import InternalError
+from harness.errors import InputError, InternalError
 from harness.results import MetricRow, Scope
 
 
@@ -95,6 +96,14 @@ CARDS = {
         MetricCard("pearson_delta_de20", "Pearson Δ (top 20 DE)", low=-1.0),
         MetricCard("pearson_delta_perturbed", "Pearson Δ from the mean perturbation", low=-1.0),
         MetricCard("pearson_delta_perturbed_de20", "Pearson Δ from the mean perturbation (top 20 DE)", low=-1.0),
+        MetricCard("pearson_delta_markers", "Pearson Δ (markers)", low=-1.0),
+        MetricCard("pearson_means", "Pearson of means (markers)", low=-1.0),
+        MetricCard("r2_means", "R² of means (markers)", low=None),
+        MetricCard("l2_means", "L2 of means (markers)", higher_is_better=False, high=None),
+        MetricCard("l2_means_all", "L2 of means (all genes)", higher_is_better=False, high=None),
+        MetricCard("l2_stds", "L2 of deviations (markers)", higher_is_better=False, high=None),
+        MetricCard("decoding_l2_means", "L2 of means, decoding alone", higher_is_better=False, high=None),
+        MetricCard("decoding_pearson_delta", "Pearson Δ, decoding alone", low=-1.0),
         MetricCard("r2_delta", "R² of Δ", low=None),
         MetricCard("mse", "MSE", higher_is_better=False, high=None),
         MetricCard("mse_de20", "MSE (top 20 DE)", higher_is_better=False, high=None),
@@ -151,12 +160,28 @@ CARDS = {
 }
 
 
+def register_metric(card: MetricCard) -> MetricCard:
+    """Make a metric known that a task of your own brings; said beside the task, once, when it is imported.
+
+    Raises
+    ------
+    InputError
+        Another card has that name, or it is no lower-case identifier.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]*", card.name):
+        raise InputError(f"metric {card.name!r}: a name of lower-case letters, digits and _ is expected")
+    taken = CARDS.setdefault(card.name, card)
+    if taken != card:
+        raise InputError(f"metric {card.name!r} is taken ({taken.title!r}): give {card.title!r} a name of its own")
+    return card
+
+
 def card(name: str) -> MetricCard:
     """The card of a metric; InternalError for a name that is in no card."""
     try:
         return CARDS[name]
     except KeyError:
-        raise InternalError(f"metric {name} has no card in harness/metrics.py") from None
+        raise InternalError(f"metric {name} has no card: register one (harness.register_metric)") from None
 
 
 def row(

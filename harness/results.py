@@ -16,7 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION = 1
 
 Scope = Literal[
-    "overall", "per-class", "per-perturbation", "per-drug", "per-fold", "per-batch", "per-gene", "per-resample"
+    "overall",
+    "per-class",
+    "per-perturbation",
+    "per-drug",
+    "per-donor",
+    "per-fold",
+    "per-batch",
+    "per-gene",
+    "per-resample",
 ]
 Status = Literal["ok", "failed", "out-of-memory", "timeout", "not-applicable", "skipped"]
 #: A run with one of these is not computed again.

@@ -80,6 +80,8 @@ class Task(ABC):
     controls: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: For a task whose settings say what is asked of the cells' genes: those that say how a model answers instead.
     answered_by: ClassVar[tuple[str, ...] | None] = None
+    #: Whether it can be run on data that are no counts (`dataset.values=features`).
+    reads_features: ClassVar[bool] = False
     #: Settings it can be run in; with `lora` and `full` it trains the network by `Subject.finetune`.
     settings: ClassVar[tuple[str, ...]] = ("frozen",)
 

@@ -20,6 +20,7 @@ UNITS = {
     "per-resample": ("fold of repeated draws", "folds of repeated draws"),
     "per-perturbation": ("perturbation", "perturbations"),
     "per-drug": ("drug", "drugs"),
+    "per-donor": ("donor", "donors"),
     "per-gene": ("gene", "genes"),
 }
 
@@ -66,30 +67,38 @@ def scores(section: Section, entry: Entry, column: Column) -> Scores:
     by run, their mean is the overall number: an interval of the one would say nothing of the other.
     """
     overall: dict[Key, float] = {}
-    units: dict[Key, float] = {}
-    scope = _scope(entry.runs, column)
-    whole = bool(scope)
     for run in entry.runs:
-        place = (section.dataset, section.split)
         for row in run.metrics:
             same = (row.name, row.head, row.version, row.scope) == (*column, "overall")
             if same and (value := defined(row.value)) is not None:
-                overall[*place, "", run.seed] = value
-        total = overall.get((*place, "", run.seed))
-        if not scope or total is None:
+                overall[section.dataset, section.split, "", run.seed] = value
+    for name, scope in _scopes(entry.runs, column):
+        units = _parts(section, entry, column, (name, scope), overall)
+        if units:
+            share = overlap(_sizes(entry.runs[0], name, column.head)) if scope == REPEATED else 0.0
+            return Scores(entry, column, overall, units, scope, share)
+    return Scores(entry, column, overall, {})
+
+
+def _parts(
+    section: Section, entry: Entry, column: Column, named: tuple[str, str], overall: dict[Key, float]
+) -> dict[Key, float]:
+    """The units of a name and scope; none where, in any run, their mean is not the overall number."""
+    units: dict[Key, float] = {}
+    for run in entry.runs:
+        total = overall.get((section.dataset, section.split, "", run.seed))
+        if total is None:
             continue
         parts = {
             row.key: value
             for row in run.metrics
-            if (row.name, row.head, row.scope) == (scope[0], column.head, scope[1])
+            if (row.name, row.head, row.scope) == (named[0], column.head, named[1])
             and (value := defined(row.value)) is not None
         }
-        whole &= bool(parts) and abs(fmean(parts.values()) - total) <= _PARTS * max(1.0, abs(total))
-        units |= {(*place, key, run.seed): value for key, value in parts.items()}
-    if not scope or not whole:
-        return Scores(entry, column, overall, {})
-    share = overlap(_sizes(entry.runs[0], scope[0], column.head)) if scope[1] == REPEATED else 0.0
-    return Scores(entry, column, overall, units, scope[1], share)
+        if not parts or abs(fmean(parts.values()) - total) > _PARTS * max(1.0, abs(total)):
+            return {}
+        units |= {(section.dataset, section.split, key, run.seed): value for key, value in parts.items()}
+    return units
 
 
 def _sizes(run: RunRecord, metric: str, head: str) -> dict[str, int | None]:
@@ -98,8 +107,8 @@ def _sizes(run: RunRecord, metric: str, head: str) -> dict[str, int | None]:
     return {row.key: row.n for row in rows}
 
 
-def _scope(runs: list[RunRecord], column: Column) -> tuple[str, str] | None:
-    """Name and scope of the per-unit rows of a column: the scope with most units, if there are several."""
+def _scopes(runs: list[RunRecord], column: Column) -> list[tuple[str, str]]:
+    """Names and scopes of the per-unit rows of a column: folds of repeated draws first, then that of most units."""
     for name in dict.fromkeys((column.metric, column.metric.removeprefix("macro_"))):
         found: dict[str, set[str]] = {}
         for run in runs:
@@ -107,8 +116,9 @@ def _scope(runs: list[RunRecord], column: Column) -> tuple[str, str] | None:
                 if row.scope != "overall" and (row.name, row.head) == (name, column.head):
                     found.setdefault(row.scope, set()).add(row.key)
         if found:
-            return name, max(sorted(found), key=lambda scope: (scope == REPEATED, len(found[scope])))
-    return None
+            order = sorted(sorted(found), key=lambda scope: (scope != REPEATED, -len(found[scope])))
+            return [(name, scope) for scope in order]
+    return []
 
 
 def covers(cells: Iterable[Key], scope: str) -> str:

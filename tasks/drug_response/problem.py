@@ -66,6 +66,10 @@ class DrugBaseline(TaskBaseline):
     def predict(self, problem: Problem) -> np.ndarray:  # type: ignore[override]
         """Predicted treated cells, float32 (k, g): one for each test cell, in order."""
 
+    def decoded(self, cells: np.ndarray) -> np.ndarray | None:
+        """Cells (n, g) there and back through the last prediction's space; None for what never leaves the genes."""
+        return None
+
     def notes(self) -> dict[str, Any]:
         """What a reader must know of the last prediction (steps taken, which one was kept)."""
         return {}
