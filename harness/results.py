@@ -200,4 +200,5 @@ class ResultStore:
 TEXT_COLUMNS = frozenset(
     {"name", "true", "predicted", "cell_type", "batch", "donor", "head", "label", "condition", "gene", "key", "fold"}
     | {"genes", "set", "source", "target", "a", "b", "class", "perturbed", "biotype"}
+    | {"drug", "held_out", "population", "step", "metric"}
 )

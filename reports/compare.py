@@ -164,7 +164,7 @@ def paired(pairs: list[tuple[Scores, Scores]], level: float) -> list[Pair]:
 def pretraining(ranked: Ranked, column: Column) -> list[Pair]:
     """Each pretrained row minus the untrained one of the same model, size, setting, fine-tuning and read-out."""
     section = ranked.section
-    rows = [e for e in section.entries if e.track != BASELINE and not e.smoke and _mean(e, column) is not None]
+    rows = [e for e in section.entries if e.track != BASELINE and not e.unranked and _mean(e, column) is not None]
     untrained = {_kind(e): e for e in rows if e.track == "untrained"}
     pairs = [
         (scores(section, e, column), scores(section, untrained[_kind(e)], column))

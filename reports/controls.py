@@ -28,7 +28,7 @@ class Bounds:
 
 def controls(section: Section, role: str) -> list[Entry]:
     """The rows of a role that gave numbers: the flag of their records, set by the task that declares them."""
-    return [entry for entry in section.entries if role in entry.flags and entry.runs and not entry.smoke]
+    return [entry for entry in section.entries if role in entry.flags and entry.runs and not entry.unranked]
 
 
 def under(entry: Entry, column: Column) -> Score | None:

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from harness.results import RunRecord
-from reports.wording import BASELINE, head_order, track_order
+from reports.wording import BASELINE, UNRANKED, head_order, track_order
 
 
 class Column(NamedTuple):
@@ -96,8 +96,13 @@ class Entry:
 
     @property
     def smoke(self) -> bool:
-        """Shown, not ranked."""
+        """Too short a training to say anything."""
         return "smoke" in self.flags
+
+    @property
+    def unranked(self) -> bool:
+        """Shown, not ranked: a smoke run, or one whose model had read the labels."""
+        return bool(set(UNRANKED) & set(self.flags))
 
     @property
     def heads(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.exposure import LABEL_EXPOSURE
 from reports.board_table import Number, bar
 from reports.entries import Entry, by_track
 from reports.ranking import Ranked, own_column
@@ -72,4 +73,6 @@ def _number(ranked: Ranked, entry: Entry | None) -> Number:
         return Number(None, NOTHING)
     values = [s.mean for e in ranked.section.entries if (s := e.scores.get(first)) and s.mean is not None]
     note = (head_title(column.head) or own_head_title(column.head)) if column != first else ""
+    if entry is not None and LABEL_EXPOSURE in entry.flags:
+        note = ", ".join(filter(None, (note, "labels seen")))
     return Number(result.mean, score(result.mean), note, bar=bar(column, result.mean, values))

@@ -22,6 +22,7 @@ from reports.entries import Section, trained
 from reports.figures.best import best_rows
 from reports.figures.confusion import confusion_map
 from reports.figures.dots import dot_plots
+from reports.figures.drug import drug_closeups, drug_maps
 from reports.figures.figure import Figure
 from reports.figures.genes import gene_closeups, gene_maps
 from reports.figures.maps import metric_heat_map, unit_heat_maps
@@ -145,11 +146,16 @@ def _section(
     heads = sorted({c.head for c in headline if (c.metric, c.head) not in own} - {"none"}, key=wording.head_order)
     winners = best_rows(ranked)
     maps = [figure for entry, column in winners for figure in river(entry, column, tables, colours)]
-    by_head = [*perturbation_maps(section, order, headline, tables), *gene_maps(section, order, headline, tables)]
+    by_head = [
+        figure
+        for maps_of in (perturbation_maps, drug_maps, gene_maps)
+        for figure in maps_of(section, order, headline, tables)
+    ]
     by_unit = unit_heat_maps(section, order, headline)
     shown = {figure.head for figure in (*by_head, *by_unit)}
     first = primary.head if primary and primary.head in shown else min(shown, key=wording.head_order, default="")
-    maps += [*perturbation_closeups(winners, tables), *gene_closeups(winners, tables)]
+    for closeups in (perturbation_closeups, drug_closeups, gene_closeups):
+        maps += closeups(winners, tables)
     maps += [figure for figure in by_head if figure.head == first]
     maps += unit_dots(section, winners, headline, tables)
     for entry, column in winners:
@@ -197,7 +203,7 @@ def _leaks(section: Section) -> list[str]:
                 found.setdefault(name, {})[run.seed] = _plain(run.notes.get(name, "some"))
     sentences = []
     for name, by_seed in found.items():
-        seeds = {}
+        seeds: dict[str, list[int]] = {}
         for seed, said in sorted(by_seed.items()):
             seeds.setdefault(said, []).append(seed)
         each = ", ".join(f"{said} (seed {wording.listing(group)})" for said, group in seeds.items())

@@ -33,7 +33,7 @@ class Board:
     families: dict[Column, Family] = field(default_factory=dict)
 
     def rank(self, entry: Entry, column: Column | None) -> int | None:
-        """Rank of an entry by a column; None for a smoke run or a number that is missing."""
+        """Rank of an entry by a column; None for a row without ranks or a number that is missing."""
         return None if column is None else self.ranks.get((entry, self.shared.get((entry, column), column)))
 
     def family(self, entry: Entry, column: Column) -> Family | None:
@@ -152,7 +152,7 @@ def ranks(section: Section, entries: Iterable[Entry], column: Column) -> dict[En
     scored = []
     for entry in entries:
         score = entry.scores.get(own_column(section, entry, column))
-        if score is not None and score.mean is not None and not entry.smoke:
+        if score is not None and score.mean is not None and not entry.unranked:
             scored.append((-score.mean if score.higher_is_better else score.mean, entry))
     scored.sort(key=lambda pair: (pair[0], pair[1].label))
     found: dict[Entry, int] = {}
@@ -191,7 +191,7 @@ def own_heads(section: Section, entries: Iterable[Entry], metrics: Iterable[str]
 
 
 def _order(board: Board, entry: Entry, ranked_by: list[Column]) -> tuple[object, ...]:
-    """Ranked rows by their rank, then rows with other numbers, smoke runs, and last what did not run."""
+    """Ranked rows by their rank, then rows with other numbers, those without ranks, and last what did not run."""
     unranked = len(board.entries) + 1
     places = tuple(board.rank(entry, column) or unranked for column in ranked_by)
-    return (not entry.runs, entry.smoke, *places, entry.label)
+    return (not entry.runs, entry.unranked, *places, entry.label)

@@ -14,7 +14,7 @@ from reports.figures.figure import column_title, short_names
 from reports.ranking import Board, Ranked
 from reports.statistics import FEWEST, Difference
 from reports.unit_scores import Scores
-from reports.wording import BASELINE, NOTHING, metric_card, own_head_title, quantity, score
+from reports.wording import BASELINE, FLAGS, NOTHING, metric_card, own_head_title, quantity, score
 
 log = logging.getLogger(__name__)
 
@@ -242,9 +242,10 @@ def licence(model: str, track: str) -> str:
 
 
 def named(family: Family, member: Scores, names: dict[Entry, str]) -> str:
-    """`SVM on expression (SVM head, 0.692)`."""
+    """`SVM on expression (SVM head, 0.692)`; vectors that were made elsewhere are called so."""
     head = f"{own_head_title(member.column.head)}, " if member.column != family.column else ""
-    return f"{names[member.entry]} ({head}{score(member.mean)})"
+    source = f"{FLAGS['precomputed']}, " if "precomputed" in member.entry.flags else ""
+    return f"{names[member.entry]} ({head}{source}{score(member.mean)})"
 
 
 def signed(value: float) -> str:

@@ -8,7 +8,7 @@ from harness.metrics import CARDS, MetricCard
 
 #: Tracks in the order of the board; every other track of a record follows these.
 TRACKS = {
-    "published": "Official checkpoints, identified by their sha256.",
+    "published": "Official checkpoints, identified by their sha256; vectors that were made elsewhere are marked so.",
     "scratch": "Pretrained by this harness: same corpus, same token budget, same seed for every architecture.",
     "untrained": "Random weights of the same architecture. What pretraining is worth is the distance to these.",
     "baseline": "Methods without pretraining.",
@@ -32,6 +32,9 @@ HEADS = {
     "gears": "GEARS graft",
     "gears_shuffled": "GEARS graft, vectors shuffled",
     "native": "Native",
+    "cellot": "CellOT",
+    "shift": "Mean shift",
+    "untransported": "Decoded without transport",
     "cosine": "Cosine",
     "cosine_shuffled": "Cosine, vectors shuffled",
 }
@@ -39,14 +42,19 @@ HEADS = {
 FLAGS = {
     "smoke": "smoke run, not ranked",
     "cells-seen": "cells seen in pretraining",
-    "label-exposure": "labels seen in pretraining",
+    "label-exposure": "labels seen in pretraining, not ranked",
+    "precomputed": "vectors made elsewhere",
     "identical-cells": "identical cells in training and test",
     "same-donors": "same donors in training and test",
+    "leaks": "test cells seen in training or selection",
     "type-in-one-batch": "a cell type in one batch only",
     "batch-is-condition": "batch and condition are one",
     "floor": "floor",
     "ceiling": "ceiling",
 }
+
+#: Rows with one of these are shown and have no rank: a test of the code, or of what had been read before.
+UNRANKED = ("smoke", "label-exposure")
 
 #: How many genes of a tested perturbation training saw perturbed: GEARS' names, from the nearest to the farthest.
 SUBGROUPS = {

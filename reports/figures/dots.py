@@ -74,7 +74,7 @@ def _draw(panel: _Panel, order: list[Entry], names: dict[Entry, str], limits: tu
     baselines = [
         result.mean
         for entry, result in panel.scores.items()
-        if entry.track == BASELINE and result.mean is not None and not entry.smoke
+        if entry.track == BASELINE and result.mean is not None and not entry.unranked
     ]
     if baselines and len({entry.track for entry in order}) > 1:
         best = max(baselines) if panel.higher else min(baselines)
@@ -93,6 +93,6 @@ def _row(entry: Entry, name: str, result: Score | None, x: Scale, y: float) -> l
     for seed, value in sorted(result.by_seed.items()):
         if value is not None:
             hint = f"{entry.label}, seed {seed}: {score(value)}"
-            parts.append(marker(entry.track, x(value), y, 3.4, hollow=entry.smoke, title=hint))
+            parts.append(marker(entry.track, x(value), y, 3.4, hollow=entry.unranked, title=hint))
     parts.append(line(x(result.mean), y - 7, x(result.mean), y + 7, "mean"))
     return [*parts, text(WIDTH, y + 4, score(result.mean), anchor="end", class_="value")]

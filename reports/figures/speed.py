@@ -40,7 +40,7 @@ def speed_plot(order: list[Entry], column: Column | None) -> list[Figure]:
     parts = _axes(x, y)
     for entry, rate, mean in points:
         hint = f"{entry.label}: {score(mean)}, {rate:,.0f} cells/s"
-        parts.append(marker(entry.track, x(rate), y(mean), 4.2, hollow=entry.smoke, title=hint))
+        parts.append(marker(entry.track, x(rate), y(mean), 4.2, hollow=entry.unranked, title=hint))
     names = short_names([entry for entry, *_ in points])
     taken: list[Box] = [_around(x(rate), y(mean)) for _, rate, mean in points]
     for entry, rate, mean in points:

@@ -238,8 +238,10 @@ class DrugResponse(Task):
         import pandas as pd
 
         result.tables["drug_bars"] = pd.DataFrame(lines)
+        if not drawn:
+            return
         result.tables["drug_markers"] = marker_table(drawn)
-        if self.config["layout"] and drawn:
+        if self.config["layout"]:
             first = [each for each in drawn if each.head == drawn[0].head]
             result.tables["drug_umap"] = map_table(subject, first[:1], seed)
 

@@ -43,5 +43,7 @@ def gene_vectors(
     if np.isnan(vectors).any(axis=1).all():
         raise NotApplicableError(f"{subject.spec.title} has a vector of none of the {len(vectors)} genes asked")
     where = f"{reference.n_obs} cells of {data.name}"
+    if subject.spec.kind == "precomputed":  # of no cells
+        return vectors, {"gene vectors": "made elsewhere"}
     said = f"of {where}" if not network else f"contextual, in {where}" if source == "contextual" else source
     return vectors, {"gene vectors": said}

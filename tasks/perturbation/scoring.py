@@ -10,12 +10,13 @@ import numpy as np
 
 from harness.metrics import row
 from harness.results import MetricRow
-from tasks.perturbation import discrimination, profiles
+from tasks import profiles
+from tasks.distances import EVALUATION_GAMMAS, e_distance, mmd_rbf
+from tasks.perturbation import discrimination
 from tasks.perturbation.cells import TOP_DE, PerturbedCells
 from tasks.perturbation.collapse import mean_pairwise_pearson
 from tasks.perturbation.conditions import CONTROL, Condition, name_of
 from tasks.perturbation.de_overlap import de_auprc, de_overlap
-from tasks.distances import EVALUATION_GAMMAS, e_distance, mmd_rbf
 from tasks.perturbation.splits import ConditionSplit
 
 #: Metrics that are means over perturbations.
