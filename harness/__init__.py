@@ -22,6 +22,7 @@ _PUBLIC = {
     "GeneMatch": "harness.genes",
     "GeneTable": "harness.genes",
     "InputError": "harness.errors",
+    "MetricCard": "harness.metrics",
     "MetricRow": "harness.results",
     "ModelAdapter": "harness.model",
     "ModelSpec": "harness.spec",
@@ -37,6 +38,7 @@ _PUBLIC = {
     "load_dataset": "harness.loading",
     "load_model": "harness.loading",
     "load_task": "harness.loading",
+    "register_metric": "harness.metrics",
     "register_model": "harness.registry",
     "register_task": "harness.registry",
 }
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from harness.genes import GeneMatch, GeneTable
     from harness.loading import load_dataset, load_model, load_task
     from harness.loss import PretrainingLoss
+    from harness.metrics import MetricCard, register_metric
     from harness.model import (
         Embedder,
         FittedEmbedder,

@@ -20,6 +20,7 @@ cellfm-bench: which single-cell foundation model for my task and data, and does 
   cellfm-bench fetch  model|dataset NAME [--accept-licence] [--to DIR] [--plan]     weights and data, verified
   cellfm-bench check-data FILE [--json]                                     is my file fit, and for what?
   cellfm-bench check  MODEL [model.checkpoint=DIR]                          prove an adapter right
+  cellfm-bench new-model|new-task NAME                                      a model or task of your own, to fill in
   cellfm-bench doctor                                                       is this installation sound?
 
 Your own cells: dataset.path=FILE.h5ad dataset.cell_type=COLUMN [dataset.batch=COLUMN]
@@ -36,6 +37,8 @@ COMMANDS = {
     "fetch": "harness.commands.fetch",
     "check-data": "harness.commands.check_data",
     "check": "harness.commands.check",
+    "new-model": "harness.commands.new_model",
+    "new-task": "harness.commands.new_task",
     "doctor": "harness.commands.doctor",
 }
 

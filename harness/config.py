@@ -126,14 +126,20 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_"))
 
 
-def _store_plugins() -> None:
-    """Give models and tasks of other packages a config node of their own."""
+def _store_plugins(overrides: Sequence[str]) -> None:
+    """Give models and tasks of other packages a config node of their own; only what is asked for is imported."""
     from hydra.core.config_store import ConfigStore
 
+    from harness.options import node_of
+
+    asked = {key_of(text): text.partition("=")[2].strip("'\"") for text in overrides}
     for group, registry in (("model", MODELS), ("task", TASKS)):
         for name in registry.names():
-            if name not in registry.builtin():
-                ConfigStore.instance().store(name=name, group=group, node={"name": name})
+            if name in registry.builtin():
+                continue
+            known = name == asked.get(group) or registry.loaded(name)
+            node = node_of(name, registry.get(name)) if known else {"name": name}
+            ConfigStore.instance().store(name=name, group=group, node=node)
 
 
 def compose(overrides: Sequence[str]) -> RunConfig:
@@ -159,7 +165,7 @@ def _composed(overrides: tuple[str, ...]) -> Any:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    _store_plugins()
+    _store_plugins(overrides)
     previous = GlobalHydra.instance().hydra
     try:
         GlobalHydra.instance().clear()
@@ -172,7 +178,7 @@ def _composed(overrides: tuple[str, ...]) -> Any:
 def compose_without_task(overrides: Sequence[str]) -> RunConfig:
     """The configuration of a command that reads nothing of the task: any one stands in its place."""
     named = any(key_of(text) == "task" for text in overrides)
-    return compose(complete([*overrides, *([] if named else [f"task={TASKS.names()[0]}"])]))
+    return compose(complete([*overrides, *([] if named else [f"task={next(iter(TASKS.builtin()))}"])]))
 
 
 def from_omegaconf(cfg: Any) -> RunConfig:

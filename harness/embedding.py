@@ -66,7 +66,7 @@ def embed_cells(
             row = rows.start + int(np.flatnonzero(real & ~np.isfinite(block).all(axis=1))[0])
             raise InternalError(f"{model.spec.name} gave a non-finite vector for cell {data.obs_names[row]}")
         result[rows] = block
-    _report_empty(model, data, empty)
+    report_empty(model, data, empty)
     return result
 
 
@@ -121,12 +121,17 @@ def fit_and_embed(model: FittedEmbedder, data: CellData, *, seed: int = 0) -> np
     model.fit(data, seed)
     parts, empty = [], 0
     for _, counts in data.blocks():
-        block = np.asarray(model.transform(counts), np.float32)
+        block = np.array(model.transform(counts), np.float32)
+        if block.ndim != 2 or len(block) != counts.shape[0]:
+            raise InternalError(
+                f"{model.spec.name}: transform gave an array of shape {block.shape} for {counts.shape[0]} cells of "
+                f"{data.name}; a row for each, in their order, is expected"
+            )
         nothing = np.diff(counts.indptr) == 0
         block[nothing] = np.nan
         empty += int(nothing.sum())
         parts.append(block)
-    _report_empty(model, data, empty)
+    report_empty(model, data, empty)
     return np.concatenate(parts)
 
 
@@ -230,7 +235,14 @@ def _average_repeats(columns: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarra
     return found, (total / times[:, None]).astype(np.float32)
 
 
-def _report_empty(model: Any, data: CellData, empty: int) -> None:
+def report_empty(model: Any, data: CellData, empty: int) -> None:
+    """Say how many cells have no vector.
+
+    Raises
+    ------
+    InputError
+        There are some, and `dataset.on_empty_cell=error`.
+    """
     if not empty:
         return
     message = f"{model.spec.name}: {empty} of {data.n_obs} cells of {data.name} hold no gene it can read"

@@ -14,7 +14,7 @@ from harness.errors import InputError
 from harness.progress import track
 from harness.registry import CONF
 from harness.results import ResultStore, RunRecord
-from harness.runner import execute, failure_id, plan
+from harness.runner import execute, failure_id, finished, plan
 from harness.status import Board, print_record
 
 #: Set while a grid runs in this process; the job then reports to it.
@@ -134,7 +134,9 @@ def _cell(overrides: tuple[str, ...]) -> Cell:
     config = compose(overrides)
     failed = failure_id(config)
     try:
-        run_id = plan(config).run_id
+        planned = plan(config)
+        run_id = planned.run_id
+        finished(planned, ResultStore(config.results))
     except Exception:  # computed again, and recorded, when its turn comes
         run_id = failed
     labels = {

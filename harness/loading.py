@@ -10,6 +10,7 @@ from harness.config import compose_group, options
 from harness.data import ROLES, CellData
 from harness.errors import InputError
 from harness.genes import GeneTable
+from harness.options import node_of, takes_any
 from harness.places import DATA_SCHEME, data_root
 from harness.readers import KINDS, read_cells
 from harness.registry import MODELS, TASKS
@@ -56,6 +57,7 @@ def load_dataset(dataset: str | Path | dict[str, Any], **settings: Any) -> CellD
         control=node["control"],
         gene_ids=node["gene_ids"],
         on_empty_cell=node["on_empty_cell"],
+        values=node["values"],
         min_coverage=float(node["min_coverage"]),
         warn_coverage=float(node["warn_coverage"]),
     )
@@ -135,7 +137,7 @@ def resolve_aliases(genes: GeneTable, path: Path, name: str) -> GeneTable:
 
 
 def load_task(name: str, **config: Any) -> Any:
-    """A task by its registered name; its settings default to `conf/task/<name>.yaml`.
+    """A task by its registered name; its settings default to `conf/task/<name>.yaml`, or to those of its class.
 
     Raises
     ------
@@ -143,14 +145,14 @@ def load_task(name: str, **config: Any) -> Any:
         Unknown name (with a suggestion) or unknown setting.
     """
     cls = TASKS.get(name)
-    defaults = compose_group("task", name) if name in options("task") else {}
+    built_in = name in options("task")
+    defaults = compose_group("task", name) if built_in else node_of(name, cls)
     settings = {**defaults, **config}
     for key in ("name", "module"):
         settings.pop(key, None)
-    if defaults:
-        unknown = sorted(set(settings) - set(defaults))
-        if unknown:
-            raise InputError(f"unknown setting of task {name}: {', '.join(unknown)}; known: {', '.join(defaults)}")
+    unknown = sorted(set(settings) - set(defaults))
+    if unknown and (built_in or not takes_any(cls)):
+        raise InputError(f"unknown setting of task {name}: {', '.join(unknown)}; known: {', '.join(defaults)}")
     return cls(**settings)
 
 
@@ -183,7 +185,7 @@ def load_model(
     device, precision
         `auto`, `cpu`, `cuda`, `npu`; `fp32` or `bf16`.
     genes
-        Names or `GeneTable` of the vocabulary of an untrained network.
+        Names or `GeneTable` of the vocabulary of an untrained network; of precomputed vectors the file of genes.
     size, seed
         Of an untrained network.
 
@@ -203,10 +205,12 @@ def load_model(
 
     cls = MODELS.get(name)
     check_options(cls, model_options)
+    if readout and cls.spec.kind in ("foundation", "precomputed") and readout not in cls.spec.readouts:
+        raise InputError(f"readout={readout}: {name} has {', '.join(cls.spec.readouts)}")
+    if cls.spec.kind == "precomputed":
+        return cls(**model_options, genes=genes, readout=readout)
     if cls.spec.kind != "foundation":
         return cls(**model_options)
-    if readout and readout not in cls.spec.readouts:
-        raise InputError(f"readout={readout}: {name} has {', '.join(cls.spec.readouts)}")
     if checkpoint is not None:
         path = Path(checkpoint).expanduser()
         if not path.exists():

@@ -85,8 +85,8 @@ class Embedder(ABC):
 
     @property
     @abstractmethod
-    def n_params(self) -> int:
-        """Number of parameters; 0 where nothing is learned."""
+    def n_params(self) -> int | None:
+        """Number of parameters; 0 where nothing is learned, None where it is not known."""
 
 
 class ModelAdapter(Embedder):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-import logging
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -13,13 +12,13 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from harness.errors import InputError, InternalError
-
-log = logging.getLogger(__name__)
+from harness.errors import InputError, InternalError, one_line
 
 #: The folder that holds harness/, models/, tasks/, reports/ and conf/: a checkout, or site-packages.
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
+#: What we are called among the packages that want a name.
+OURS = "cellfm-bench"
 
 C = TypeVar("C", bound=type)
 
@@ -63,27 +62,45 @@ class Registry(Generic[C]):
     """Registered classes of one kind.
 
     Built-in names come from the files of a config group (`conf/model/scgpt.yaml` -> `scgpt`), each with the
-    module that registers it: `adapter:` of that file, or `<package>.<name>.<module>`.
+    module that registers it: `module:` of that file, or `<room>.<name>.<module>`. Others come from the entry points
+    of installed packages. A name that several of them want is no one's: using it is refused, the others work.
+
+    Parameters
+    ----------
+    fault
+        What keeps a class of another package from being one of this kind, in words; "" where nothing does.
     """
 
-    def __init__(self, kind: str, group: str, package: str, module: str, entry_point_group: str):
-        self.kind, self.group, self.package, self.module = kind, group, package, module
-        self.entry_point_group = entry_point_group
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        room: str,
+        module: str,
+        entry_point_group: str,
+        fault: Callable[[str, Any], str],
+    ):
+        self.kind, self.group, self.room, self.module = kind, group, room, module
+        self.entry_point_group, self._fault = entry_point_group, fault
         self._classes: dict[str, C] = {}
+        #: Plugins that were loaded, and why the others could not be.
+        self._loaded: dict[str, C] = {}
         self._broken: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[C], C]:
         """Class decorator; a name that is already taken by another class is refused."""
 
         def decorate(cls: C) -> C:
-            taken = self._classes.get(name)
-            if taken is not None and (taken.__module__, taken.__qualname__) != (
-                cls.__module__,
-                cls.__qualname__,
-            ):
+            taken, own = self._classes.get(name), self.builtin().get(name)
+            other = ""
+            if own not in (None, cls.__module__):
+                other = f"{OURS}'s own {own}"
+            elif taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+                other = f"{taken.__module__}.{taken.__qualname__}"
+            if other:
                 raise InputError(
-                    f"two {self.kind}s want the name {name!r}: {taken.__module__}.{taken.__qualname__} and "
-                    f"{cls.__module__}.{cls.__qualname__}; rename one"
+                    f"two {self.kind}s want the name {name!r}: {other} and {cls.__module__}.{cls.__qualname__}; "
+                    "rename one"
                 )
             self._classes[name] = cls
             return cls
@@ -98,36 +115,47 @@ class Registry(Generic[C]):
             declared = [
                 line.split(":", 1)[1].strip() for line in path.read_text().splitlines() if line.startswith("module:")
             ]
-            found[path.stem] = declared[0] if declared else f"{self.package}.{path.stem}.{self.module}"
+            found[path.stem] = declared[0] if declared else f"{self.room}.{path.stem}.{self.module}"
         return found
 
     @cache  # noqa: B019
-    def plugins(self) -> dict[str, EntryPoint]:
-        """Name -> entry point of another package; a name of ours is refused to it."""
-        found: dict[str, EntryPoint] = {}
+    def plugins(self) -> dict[str, list[EntryPoint]]:
+        """Name -> what other packages enter under it: one, where nobody else wants the name."""
+        found: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=self.entry_point_group):
-            if point.name in self.builtin() or point.name in found:
-                log.warning(
-                    "%s %r of %s is ignored: the name is taken",
-                    self.kind,
-                    point.name,
-                    point.dist.name if point.dist else point.value,
-                )
-                continue
-            found[point.name] = point
+            found.setdefault(point.name, []).append(point)
         return found
 
     def names(self) -> list[str]:
         """All names, sorted; nothing is imported."""
         return sorted({*self.builtin(), *self.plugins(), *self._classes})
 
+    def package(self, name: str) -> tuple[str, ...]:
+        """Name and version of the package a name comes from; () for our own and for classes of a script."""
+        points = self.plugins().get(name, [])
+        return () if name in self.builtin() or not points else _package(points[0])
+
+    def collision(self, name: str) -> str:
+        """Who else wants a name, in words; "" where it is one's own."""
+        points = self.plugins().get(name, [])
+        claims = [f"{OURS} ({self.builtin()[name]})"] if name in self.builtin() else []
+        claims += [f"{' '.join(_package(point))} ({point.value})" for point in points]
+        if len(claims) < 2:
+            return ""
+        return (
+            f"the {self.kind} name {name!r} is refused, {len(claims)} packages want it: {' and '.join(claims)}. "
+            "Uninstall one, or ask its authors for another name"
+        )
+
     def check(self, name: str) -> str:
-        """`name`, or InputError with a suggestion."""
-        if name in self.names():
-            return name
-        close = difflib.get_close_matches(name, self.names(), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise InputError(f"unknown {self.kind} {name!r}; {hint}known: {', '.join(self.names())}")
+        """`name`; InputError with a suggestion where it is unknown, and with the packages where several want it."""
+        if name not in self.names():
+            close = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise InputError(f"unknown {self.kind} {name!r}; {hint}known: {', '.join(self.names())}")
+        if self.collision(name):
+            raise InputError(self.collision(name))
+        return name
 
     def get(self, name: str) -> C:
         """The class of a name, imported on first use.
@@ -135,31 +163,65 @@ class Registry(Generic[C]):
         Raises
         ------
         InputError
-            Unknown name (with a suggestion), or a plugin that cannot be imported (named).
+            Unknown name (with a suggestion), one that several packages want, or a plugin that cannot be imported
+            (package, entry point and reason).
         """
         self.check(name)
-        if name in self._classes:
-            return self._classes[name]
-        if name in self.builtin():
+        if name in self.plugins():
+            return self._plugin(name)
+        if name in self.builtin() and name not in self._classes:
             load_object(self.builtin()[name])
-        else:
-            point = self.plugins()[name]
-            try:
-                cls = point.load()
-            except Exception as error:
-                owner = point.dist.name if point.dist else "another package"
-                raise InputError(
-                    f"{self.kind} {name!r} of plugin {owner} ({point.value}) cannot be imported: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
-            self._classes.setdefault(name, cls)
         if name not in self._classes:
             raise InternalError(f"{self.builtin().get(name)} does not register a {self.kind} named {name!r}")
         return self._classes[name]
 
+    def loaded(self, name: str) -> bool:
+        """Whether asking for a plugin imports nothing any more."""
+        return name in self._loaded or (name in self._classes and name not in self.plugins())
 
-MODELS: Registry[Any] = Registry("model", "model", "models", "adapter", "cellfm_bench.models")
-TASKS: Registry[Any] = Registry("task", "task", "tasks", "protocol", "cellfm_bench.tasks")
+    def _plugin(self, name: str) -> C:
+        if name in self._loaded:
+            return self._loaded[name]
+        [point] = self.plugins()[name]
+        reason = self._broken.get(name, "")
+        cls: Any = None
+        if not reason:
+            try:
+                cls = point.load()
+                reason = self._fault(name, cls)
+            except (Exception, SystemExit) as error:  # whatever somebody's module does, it is theirs alone
+                reason = f"it raised {type(error).__name__}: {one_line(error)}"
+            taken = self._classes.get(name)
+            if not reason and taken not in (None, cls):
+                reason = f"{taken.__module__}.{taken.__qualname__} is registered under that name"
+        if reason:
+            self._broken[name] = reason
+            raise InputError(
+                f"the {self.kind} {name!r} of the package {' '.join(_package(point))} cannot be used; its entry point "
+                f"{point.value}: {reason}"
+            )
+        self._loaded[name] = cls
+        return cls
+
+
+def _package(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("a package without a name", "")
+
+
+def _model_fault(name: str, cls: Any) -> str:
+    from harness.plugins import model_fault
+
+    return model_fault(name, cls)
+
+
+def _task_fault(name: str, cls: Any) -> str:
+    from harness.plugins import task_fault
+
+    return task_fault(name, cls)
+
+
+MODELS: Registry[Any] = Registry("model", "model", "models", "adapter", "cellfm_bench.models", _model_fault)
+TASKS: Registry[Any] = Registry("task", "task", "tasks", "protocol", "cellfm_bench.tasks", _task_fault)
 
 
 def register_model(name: str) -> Callable[[C], C]:

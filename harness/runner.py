@@ -17,10 +17,13 @@ from harness.cache import Cache
 from harness.config import RunConfig
 from harness.data import CellData
 from harness.errors import InputError, NotApplicableError, one_line
+from harness.exposure import LABEL_EXPOSURE
 from harness.leakage import leakage
 from harness.loading import load_dataset, load_task
 from harness.metrics import card
+from harness.precomputed import called
 from harness.provenance import CostMeter, git_commit, hardware, versions
+from harness.registry import MODELS, TASKS
 from harness.results import Provenance, ResultStore, RunRecord, Status, content_id
 from harness.sources import ModelSource, resolve
 from harness.subject import Subject
@@ -121,7 +124,7 @@ def plan(config: RunConfig) -> Planned:
     identity = {
         "source": source.identity,
         "data": [data.content_hash, data.labels_hash()],
-        "task": [task.name, task.version, task.config],
+        "task": [task.name, task.version, task.config, *TASKS.package(task.name)[:1]],
         "metrics": {name: card(name).version for name in task.metric_names()},
         "setting": config.setting,
         "seed": config.seed,
@@ -152,8 +155,7 @@ def execute(config: RunConfig, *, command: str = "", progress: bool = True, stri
     planned = None
     try:
         planned = plan(config)
-        known = store.get(planned.run_id)
-        if known is not None and store.done(planned.run_id):
+        if (known := finished(planned, store)) is not None:
             return known
         with time_limit(config.timeout_s):
             record = _run(planned, store, progress)
@@ -168,10 +170,32 @@ def execute(config: RunConfig, *, command: str = "", progress: bool = True, stri
     return record
 
 
+def finished(planned: Planned, store: ResultStore) -> RunRecord | None:
+    """The record of a run that need not be computed; None where there is none.
+
+    Its name and what it had read of the labels are no part of a number: it bears those its model is said to have now.
+    """
+    known = store.get(planned.run_id)
+    if known is None or not store.done(planned.run_id):
+        return None
+    source, now = planned.source, known.model_copy(deep=True)
+    if source.title:
+        now.label, now.variant = source.title, source.variant
+    if known.status == "ok":
+        others = [flag for flag in known.flags if flag != LABEL_EXPOSURE]
+        now.flags = list(dict.fromkeys([*others, *source.flags(planned.task.name)]))
+    if set(now.flags) != set(known.flags) or (now.label, now.variant) != (known.label, known.variant):
+        store.put(now)
+        return now
+    return known
+
+
 def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
     config, task, data, source = planned.config, planned.task, planned.data, planned.source
     if config.setting not in task.settings:
         raise NotApplicableError(f"{task.title} trains no network: setting={' or '.join(task.settings)}")
+    if data.values == "features" and not task.reads_features:
+        raise NotApplicableError(f"{task.title} needs counts, and {data.name} holds features (dataset.values=features)")
     if source.spec.kind == "predictor" and task.name not in source.spec.tasks:
         raise NotApplicableError(f"{source.spec.title} is a baseline of {', '.join(source.spec.tasks)} only")
     subject = Subject(source, data, planned.cache, config.seed, progress, tuning=config.tuning)
@@ -193,7 +217,13 @@ def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
         dataset=task.dataset_name(data),
         split=split.name,
         seed=config.seed,
-        flags=[*result.flags, *subject.flags(), *task.control_roles(source.spec.name), *leaked.flags],
+        flags=[
+            *result.flags,
+            *subject.flags(),
+            *source.flags(task.name),
+            *task.control_roles(source.spec.name),
+            *leaked.flags,
+        ],
         notes={
             **{f"left out: {k}": v for k, v in split.excluded.items()},
             **data.notes,
@@ -228,10 +258,16 @@ def _provenance(config: RunConfig, planned: Planned | None = None, subject: Subj
         config=config.as_dict(),
         config_hash=content_id(config.where_free()),
         git_commit=git_commit(),
-        versions=versions(),
+        versions=versions() | _plugins(config),
         hardware=hardware(),
         **known,
     )
+
+
+def _plugins(config: RunConfig) -> dict[str, str]:
+    """The packages that model and task come from, where these are not ours, and their versions."""
+    named = [MODELS.package(config.model["name"]), TASKS.package(config.task["name"])]
+    return {package[0]: package[1] for package in named if package}
 
 
 def _without_result(config: RunConfig, planned: Planned | None, error: Exception) -> RunRecord:
@@ -249,13 +285,14 @@ def _without_result(config: RunConfig, planned: Planned | None, error: Exception
     final = planned is not None and status == "not-applicable"
     track = planned.source.track if planned else config.track
     name, cells = config.model["name"], config.dataset
+    title, variant = called(config.model)
     return RunRecord(
         run_id=planned.run_id if planned and final else failure_id(config),
         status=status,
         error=reason,
         model=name,
-        variant=(planned.source.variant if planned else config.model.get("variant")) or "",
-        label=_failed_label(name, track, planned),
+        variant=(planned.source.variant if planned else config.model.get("variant")) or variant,
+        label=title or _failed_label(name, track, planned),
         track=track,
         task=config.task["name"],
         setting=config.setting,

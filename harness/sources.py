@@ -6,7 +6,6 @@ cached embeddings are found without touching the weights.
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,8 +21,12 @@ from harness.config import RunConfig
 from harness.data import CellData
 from harness.devices import device_for
 from harness.errors import InputError
+from harness.exposure import LABEL_EXPOSURE, exposed_tasks
+from harness.loading import locate
 from harness.model import ModelAdapter
+from harness.options import parameters, takes_any
 from harness.places import checkpoint_folders, checkpoints_root, variant_name
+from harness.precomputed import contents
 from harness.recipe import Recipe
 from harness.registry import MODELS
 from harness.results import content_id
@@ -31,7 +34,7 @@ from harness.spec import ModelSpec
 from harness.vocabulary import vocabulary
 
 #: Keys of a model's config that are the engine's; all others are options of the model.
-ENGINE_KEYS = frozenset({"name", "checkpoint", "variant", "readout", "size", "variants", "path"})
+ENGINE_KEYS = frozenset({"name", "checkpoint", "variant", "readout", "size", "variants", "label_exposure"})
 
 
 @dataclass
@@ -48,6 +51,10 @@ class ModelSource:
         JSON-able; everything about the model that can change a number.
     variant
         As asked, or the size.
+    title
+        What the row is called, where the model does not say it itself.
+    label_exposure
+        Tasks whose labels it has read.
     checkpoint_sha256, corpus
         For the record.
     """
@@ -57,6 +64,8 @@ class ModelSource:
     identity: dict[str, Any]
     build: Callable[[], Any]
     variant: str = ""
+    title: str = ""
+    label_exposure: frozenset[str] = frozenset()
     device: str = "cpu"
     precision: str = "fp32"
     checkpoint_sha256: str | None = None
@@ -75,6 +84,11 @@ class ModelSource:
             model.track = self.track
             _LOADED[key] = model
         return _LOADED[key]
+
+    def flags(self, task: str) -> list[str]:
+        """Marks on its rows of a task, whatever the numbers are."""
+        made_elsewhere = ["precomputed"] if self.spec.kind == "precomputed" else []
+        return made_elsewhere + ([LABEL_EXPOSURE] if task in self.label_exposure else [])
 
     def overlap(self, data: CellData) -> int:
         """How many cells of `data` the model saw in pretraining here, by cell hash."""
@@ -113,9 +127,15 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
         "options": options,
         "readout": readout,
     }
+    package = MODELS.package(spec.name)
+    if package:  # two packages may use one name, at different times, and one cache
+        identity["package"] = package[0]
+    if spec.kind == "precomputed":
+        return _from_files(config, cls, identity, cache)
     if spec.kind != "foundation":
         track = identity["track"] = "control" if spec.control else "baseline"
-        return ModelSource(spec, track, identity, lambda: cls(**options))
+        exposed = exposed_tasks(spec, node, track)
+        return ModelSource(spec, track, identity, lambda: cls(**options), label_exposure=exposed)
     device = device_for(cls, options, config.device)
     identity |= {
         "track": config.track,
@@ -125,6 +145,7 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     }
     common = {"readout": readout, **options}
     source = ModelSource(spec, config.track, identity, lambda: None, device=device, precision=config.precision)
+    source.label_exposure = exposed_tasks(spec, node, config.track)
     own = Path(node.get("checkpoint") or "") / LOG
     if config.track == "published" and own.is_file():
         raise InputError(
@@ -183,6 +204,21 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     return source
 
 
+def _from_files(config: RunConfig, cls: Any, identity: dict[str, Any], cache: Cache) -> ModelSource:
+    """Vectors made elsewhere: what the files hold is their identity, not where they lie nor what the row is called."""
+    options, readout = identity["options"], identity["readout"]
+    files = cls.files(options, lambda: locate(config.dataset["path"]))
+    held = contents(files, cache)
+    identity["options"] = {key: value for key, value in options.items() if key != "title"} | held
+    identity["track"] = "published"
+    made = {**options, **{key: str(path) for key, path in files.items()}}
+    source = ModelSource(cls.spec, "published", identity, lambda: cls(**made, readout=readout))
+    source.checkpoint_sha256 = next(iter(held.values())) if len(held) == 1 else content_id(held, 64)
+    source.title, source.variant = cls.named(options)
+    source.label_exposure = exposed_tasks(cls.spec, config.model, source.track)
+    return source
+
+
 def options_of(cls: Any, node: Mapping[str, Any]) -> dict[str, Any]:
     """The model's own options in its node of the config; InputError for one it does not take."""
     options = {key: value for key, value in node.items() if key not in ENGINE_KEYS}
@@ -198,10 +234,8 @@ def check_options(cls: Any, options: Mapping[str, Any]) -> None:
     InputError
         With the options there are.
     """
-    makers = [getattr(cls, name) for name in ("from_checkpoint", "from_scratch") if hasattr(cls, name)] or [cls]
-    parameters = [p for maker in makers for p in inspect.signature(maker).parameters.values()]
-    known = {p.name for p in parameters} - {"self", "path", "genes", "seed"}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+    known = {p.name for p in parameters(cls)}
+    if takes_any(cls):
         return
     unknown = sorted(set(options) - known)
     if unknown:
@@ -268,12 +302,13 @@ def find_checkpoint(config: RunConfig, spec: ModelSpec) -> Path:
             raise InputError(f"model.checkpoint={wanted} does not exist")
         return path
     variant, published = config.model.get("variant"), config.model.get("variants") or {}
-    named = variant_name(spec.name, variant) if variant and variant in published else spec.name
     how = (
         "say model.checkpoint=DIR, or checkpoints=ROOT with one folder per model; track=scratch trains a small network "
-        f"of the same architecture here instead. The official release (models/{spec.name}/README.md) comes with: "
-        f"cellfm-bench fetch model {named}"
+        "of the same architecture here instead"
     )
+    if published:
+        named = variant_name(spec.name, variant) if variant and variant in published else spec.name
+        how += f". The official release (models/{spec.name}/README.md) comes with: cellfm-bench fetch model {named}"
     root = checkpoints_root(config.checkpoints)
     found = checkpoint_folders(root, spec.name, variant, published)
     if len(found) > 1:

@@ -20,8 +20,8 @@ class ModelSpec:
     version
         Version of the adapter. Raise it whenever a number it gives changes: old rows are then computed anew.
     kind
-        `foundation` (pretrained network), `embedding` (baseline fitted to the data set, gives cell vectors) or
-        `predictor` (baseline of one task, gives predictions).
+        `foundation` (pretrained network), `embedding` (baseline fitted to the data set, gives cell vectors),
+        `predictor` (baseline of one task, gives predictions) or `precomputed` (vectors that were made elsewhere).
     gene_ids
         Id space of the vocabulary; `any` reads every column.
     readouts
@@ -34,6 +34,8 @@ class ModelSpec:
         Made to bound the scores from below or above (see `Task.controls`): shown, never ranked.
     reads_labels
         Whether it looks at the labels of the cells it embeds; only a control may.
+    label_exposure
+        Tasks whose labels it has read in pretraining, such as text on genes: shown there, not ranked.
     code_licence, weights_licence
         None if the authors state none.
     commercial_use
@@ -49,13 +51,14 @@ class ModelSpec:
     name: str
     title: str
     version: str = "1"
-    kind: Literal["foundation", "embedding", "predictor"] = "foundation"
+    kind: Literal["foundation", "embedding", "predictor", "precomputed"] = "foundation"
     gene_ids: Literal["symbol", "ensembl", "protein", "any"] = "symbol"
     readouts: tuple[str, ...] = ("cls",)
     draws: bool = True
     tasks: tuple[str, ...] = ()
     control: bool = False
     reads_labels: bool = False
+    label_exposure: tuple[str, ...] = ()
     paper: str | None = None
     code_licence: str | None = None
     weights_licence: str | None = None

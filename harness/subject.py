@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.cache import Cache
+from harness.contract import hold
 from harness.data import CellData
 from harness.errors import InputError, InternalError, NotApplicableError
 from harness.gene_matrix import gene_matrix
 from harness.genes import GeneTable
 from harness.layout import lay_out
 from harness.model import Embedder, ModelAdapter
+from harness.precomputed import PrecomputedVectors
 from harness.provenance import CostMeter
 from harness.results import Cost, content_id
 from harness.sources import ModelSource
@@ -23,6 +25,10 @@ from harness.tuning import Tuning
 if TYPE_CHECKING:
     from harness.finetuning import Finetuned
     from harness.objective import Objective
+
+
+#: What vectors cost that were made elsewhere nobody measured: reading a file is no embedding.
+NOT_MEASURED = {"embed_s": None, "cells_per_s": None, "peak_rss_mb": None, "peak_gpu_mb": None}
 
 
 class Subject:
@@ -70,8 +76,10 @@ class Subject:
     def identity(self) -> dict[str, Any]:
         """What can change a cell vector."""
         seed = self.seed if self.spec.draws else None
-        labels = {"labels": self.data.labels_hash()} if self.spec.reads_labels else {}
-        return {"source": self.source.identity, "data": self.data.content_hash, "seed": seed, **labels}
+        more = {"labels": self.data.labels_hash()} if self.spec.reads_labels else {}
+        if self.spec.kind == "precomputed":  # vectors are found by the names of the cells
+            more["names"] = content_id(self.data.obs_names.tolist(), 32)
+        return {"source": self.source.identity, "data": self.data.content_hash, "seed": seed, **more}
 
     def cells(self) -> np.ndarray:
         """Cell vectors, float32 (n_obs, d); rows of NaN are cells the model cannot read.
@@ -85,6 +93,8 @@ class Subject:
             raise InternalError("with setting=lora|full a task reads what Subject.finetune gives, not frozen vectors")
         if self.spec.kind == "predictor":
             raise NotApplicableError(f"{self.spec.title} predicts for {', '.join(self.spec.tasks)}; it embeds no cell")
+        if self.data.values == "features":
+            raise NotApplicableError(f"{self.spec.title} reads counts, and {self.data.name} holds features")
         matrix, self.about = self.cache.array("embeddings", self.identity, self._embed)
         return np.asarray(matrix)
 
@@ -94,8 +104,10 @@ class Subject:
             model: Embedder = self.model
         with CostMeter() as cost:
             matrix = model.embed_cells(self.data, seed=self.seed, progress=self.progress)
-        self.embedding_seconds += loading.seconds + cost.seconds
-        return matrix, self._describe(model, matrix, cost)
+        with CostMeter() as holding:
+            hold(model, self.data, matrix, seed=self.seed)
+        self.embedding_seconds += loading.seconds + cost.seconds + holding.seconds
+        return matrix.astype(np.float32, copy=False), self._describe(model, matrix, cost)
 
     def _describe(self, model: Embedder, matrix: np.ndarray, cost: CostMeter) -> dict[str, Any]:
         about = {
@@ -109,10 +121,12 @@ class Subject:
             "variant": model.variant,
             "readout": model.readout or (self.spec.readouts[0] if self.spec.readouts else ""),
         }
-        if isinstance(model, ModelAdapter):
-            about["coverage"] = model.last_coverage.as_dict() if model.last_coverage else None
-            if model.pretraining:
-                about["pretraining"] = {k: v for k, v in model.pretraining.items() if k != "losses"}
+        if coverage := getattr(model, "last_coverage", None):
+            about["coverage"] = coverage.as_dict()
+        if isinstance(model, ModelAdapter) and model.pretraining:
+            about["pretraining"] = {k: v for k, v in model.pretraining.items() if k != "losses"}
+        if isinstance(model, PrecomputedVectors):
+            about |= NOT_MEASURED | {"notes": dict(model.last_notes)}
         return about
 
     def genes(self, genes: GeneTable, *, source: str = "static", reference: CellData | None = None) -> np.ndarray:
@@ -134,6 +148,7 @@ class Subject:
             It has no gene vectors.
         """
         read = reference is not None and (source == "contextual" or self.spec.kind != "foundation")
+        read &= self.spec.kind != "precomputed"
         identity = {
             "source": self.source.identity,
             "genes": content_id([genes.names.tolist(), genes.symbols.tolist(), genes.ensembl.tolist()], 32),
@@ -158,7 +173,7 @@ class Subject:
             pretraining = getattr(model, "pretraining", None)
             if pretraining:
                 about["pretraining"] = {k: v for k, v in pretraining.items() if k != "losses"}
-            return matrix, about
+            return matrix, about | (NOT_MEASURED if isinstance(model, PrecomputedVectors) else {})
 
         if self.spec.kind == "predictor":
             raise NotApplicableError(f"{self.spec.title} predicts for {', '.join(self.spec.tasks)}; it embeds no gene")
@@ -246,7 +261,7 @@ class Subject:
 
     def notes(self) -> dict[str, Any]:
         """What a reader must know of the embedding: unreadable cells, gene coverage."""
-        notes: dict[str, Any] = {}
+        notes: dict[str, Any] = dict(self.about.get("notes") or {})
         if self.about.get("n_empty"):
             notes["cells without a readable gene"] = self.about["n_empty"]
         coverage = self.about.get("coverage")
@@ -274,6 +289,8 @@ class Subject:
     def label(self) -> str:
         """What the row says of itself: `cellfm · scratch · 0.6M params · 2.6k cells`."""
         track, about = self.source.track, self.about
+        if self.source.title:
+            return self.source.title
         if track in ("baseline", "control"):
             return self.spec.title
         variant = about.get("variant") or self.source.variant

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.errors import InputError
+from harness.errors import InputError, one_line
 from harness.registry import MODELS
 
 
@@ -29,8 +29,17 @@ def main(arguments: list[str]) -> int:
     if name == "all":
         if settings:
             raise InputError("check all takes no settings; check one model by name")
-        return max(_check(each, {}) for each in MODELS.names())
+        return max(map(_check_one_of_all, MODELS.names()))
     return _check(MODELS.check(name), settings)
+
+
+def _check_one_of_all(name: str) -> int:
+    """Its checks; a model that cannot be made is said, and the others go on."""
+    try:
+        return _check(name, {})
+    except InputError as error:
+        print(f"  fail  {one_line(error)}")
+        return 1
 
 
 def _value(text: str) -> Any:

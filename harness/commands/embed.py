@@ -71,9 +71,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _arrays(model: Any, data: Any, level: str, genes: str | None, seed: int) -> dict[str, np.ndarray]:
+    from harness.contract import hold
+
     if level == "cell":
-        return {"embeddings": model.embed_cells(data, seed=seed, progress=True), "names": data.obs_names}
-    if not isinstance(model, ModelAdapter):
+        matrix = model.embed_cells(data, seed=seed, progress=True)
+        hold(model, data, matrix, seed=seed)
+        return {"embeddings": matrix, "names": data.obs_names}
+    if not isinstance(model, ModelAdapter) and (level, model.spec.kind) != ("gene", "precomputed"):
         raise NotApplicableError(f"{model.spec.title} has cell vectors only")
     if level == "gene":
         found = model.embed_genes(data.genes)

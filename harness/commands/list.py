@@ -1,20 +1,22 @@
 """cellfm-bench list models|datasets|tasks|results [checkpoints=ROOT] [results=DIR]
 
 What there is: models and their published weights with download size, licence and whether they are here; data sets
-likewise; tasks; results. What is not here comes with `cellfm-bench fetch model|dataset NAME`.
+likewise; tasks; results. What is not here comes with `cellfm-bench fetch model|dataset NAME`. Models and tasks of other
+packages stand with the package; one that cannot be used stands with the reason.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from harness.commands.arguments import parse
 from harness.errors import InputError, one_line
 from harness.fetch import is_here
 from harness.places import checkpoint_folders, checkpoints_root, data_root
 from harness.plan import download_size
-from harness.registry import CONF, MODELS, TASKS
+from harness.registry import CONF, MODELS, TASKS, Registry
 
 WHAT = ("models", "datasets", "tasks", "results")
 
@@ -31,11 +33,40 @@ def main(arguments: list[str]) -> int:
     elif what == "datasets":
         rows = _datasets()
     elif what == "tasks":
-        rows = [("task", "what")] + [(name, TASKS.get(name).title) for name in TASKS.names()]
+        rows = _tasks()
     else:
         rows = _results(Path(given["results"] or "."))
     print_table(rows)
+    for registry in {"models": [MODELS], "tasks": [TASKS]}.get(what, []):
+        for name in registry.names():
+            if problem := _problem(registry, name):
+                print(f"warning: {problem}")
     return 0
+
+
+def _problem(registry: Registry[Any], name: str) -> str:
+    """Why a name cannot be used; "" where it can."""
+    try:
+        registry.get(name)
+    except InputError as error:
+        return one_line(error)
+    except Exception as error:  # a module that is being written here
+        return f"the {registry.kind} {name!r} cannot be imported: {type(error).__name__}: {one_line(error)}"
+    return ""
+
+
+def _packages(registry: Registry[Any], rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The rows with the package each name comes from, where any comes from another than ours."""
+    if not registry.plugins():
+        return rows
+    head, *others = rows
+    beside = [("package",), *((" ".join(registry.package(row[0])),) for row in others)]
+    return [(row[0], *package, *row[1:]) for row, package in zip((head, *others), beside, strict=True)]
+
+
+def _tasks() -> list[tuple[str, ...]]:
+    found = [(name, "cannot be used" if _problem(TASKS, name) else TASKS.get(name).title) for name in TASKS.names()]
+    return _packages(TASKS, [("task", "what"), *found])
 
 
 def _models(checkpoints: str | None) -> list[tuple[str, ...]]:
@@ -45,14 +76,14 @@ def _models(checkpoints: str | None) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [head]
     root = checkpoints_root(checkpoints)
     for name in MODELS.names():
-        try:
-            spec = MODELS.get(name).spec
-        except InputError as error:
-            rows.append((name, "", "broken plugin", one_line(error), "", "", "", "", ""))
+        if _problem(MODELS, name):
+            rows.append((name, "", "cannot be used", "", "", "", "", "", ""))
             continue
+        spec = MODELS.get(name).spec
         tasks = ", ".join(spec.tasks) or "any"
         if spec.kind != "foundation":
-            rows.append((name, "", "baseline", spec.gene_ids, "", "", "", "", tasks))
+            kind = "precomputed" if spec.kind == "precomputed" else "baseline"
+            rows.append((name, "", kind, spec.gene_ids, "", "", "", "", tasks))
             continue
         use = {True: "yes", False: "no", None: "unknown"}[spec.commercial_use]
         licence = spec.weights_licence or "none stated"
@@ -63,7 +94,7 @@ def _models(checkpoints: str | None) -> list[tuple[str, ...]]:
         for variant, card in cards.items():
             there = "here" if is_here(card, root / card.folder) or (root / variant).exists() else ""
             rows.append(("", variant, "", "", download_size(card), card.licence or "none stated", "", there, ""))
-    return rows
+    return _packages(MODELS, rows)
 
 
 def _datasets() -> list[tuple[str, ...]]:

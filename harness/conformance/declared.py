@@ -12,9 +12,15 @@ from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneTable
 from harness.model import FittedEmbedder, ModelAdapter, TaskBaseline
+from harness.precomputed import PrecomputedVectors
 from harness.spec import ModelSpec
 
-KINDS: dict[str, type] = {"foundation": ModelAdapter, "embedding": FittedEmbedder, "predictor": TaskBaseline}
+KINDS: dict[str, type] = {
+    "foundation": ModelAdapter,
+    "embedding": FittedEmbedder,
+    "predictor": TaskBaseline,
+    "precomputed": PrecomputedVectors,
+}
 
 
 def check_spec(trial: Trial) -> None:

@@ -14,6 +14,7 @@ from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.genes import GeneTable
 from harness.model import FittedEmbedder, ModelAdapter
+from harness.precomputed import PrecomputedVectors
 from harness.spec import ModelSpec
 
 #: Two computations of one cell's embedding may differ by this much: batches of other shapes and other numbers
@@ -124,6 +125,8 @@ class Trial:
             raise NotApplicableError("a predictor embeds no cell")
         if self.spec.reads_labels:
             raise NotApplicableError("a control that reads labels: a vector is no function of the counts")
+        if issubclass(self.cls, PrecomputedVectors):
+            return self.cls(**self._made_vectors, **options)
         if not issubclass(self.cls, ModelAdapter):
             return self.cls(**options)
         if self.checkpoint is not None:
@@ -131,6 +134,11 @@ class Trial:
         model = self._from_scratch(self.vocabulary, seed, options)
         model.calibrate(CellData(self.cells))
         return model
+
+    @cached_property
+    def _made_vectors(self) -> dict[str, Any]:
+        """Options that name files of made vectors: nobody's file holds the cells of a trial."""
+        return self.cls.on_trial(self.options, self.vocabulary, self.folder)
 
     def _from_scratch(self, genes: GeneTable, seed: int, options: dict[str, Any]) -> Any:
         try:
@@ -186,7 +194,7 @@ class Trial:
     def readable(self) -> np.ndarray:
         """Which cells hold a count the model can read, bool (n,)."""
         counts = self.cells.X
-        if isinstance(self.model, ModelAdapter):
+        if hasattr(self.model, "match_genes"):
             counts = counts[:, self.model.match_genes(GeneTable.from_var(self.cells.var)).columns]
         return np.asarray(counts.sum(axis=1)).ravel() > 0
 

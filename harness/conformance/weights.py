@@ -98,7 +98,8 @@ def _half(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(state: dict[str, Any]) -> dict[str, Any]:
-    return {f"{key}.renamed" if i % 2 else key: value for i, (key, value) in enumerate(state.items())}
+    alone = len(state) == 1
+    return {f"{key}.renamed" if i % 2 or alone else key: value for i, (key, value) in enumerate(state.items())}
 
 
 def _rewrite(path: Path, edit: Edit) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.errors import InputError, one_line
 from harness.inspection.columns import Candidate, suggest
 from harness.inspection.genes import GeneReport, inspect_genes
 from harness.inspection.sample import Sample, take
@@ -184,7 +185,11 @@ def _settle(verdict: Verdict, gene_ids: str) -> None:
         if role == "condition" and candidates[0].control:
             settings["dataset.control"] = candidates[0].control
     for name in TASKS.names():
-        missing = [role for role in load_task(name).needs if role not in verdict.columns]
+        try:
+            missing = [role for role in load_task(name).needs if role not in verdict.columns]
+        except InputError as error:  # a plugin that cannot be used
+            verdict.tasks[name] = one_line(error)
+            continue
         verdict.tasks[name] = (
             "; ".join(verdict.problems)
             if verdict.problems

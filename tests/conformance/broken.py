@@ -97,6 +97,28 @@ class GivesTheSameVectorToAll(Toy):
         return tokens[:, 0] * 0
 
 
+@caught_by("shape")
+class LiesAboutItsWidth(Toy):
+    def __init__(self, names, readout=None, seed=0):
+        super().__init__(names, readout, seed)
+        self.embedding_size *= 2
+
+
+@caught_by("shape")
+class TokenizesFewerCells(Toy):
+    def tokenize(self, counts, genes, *, seed=0):
+        return super().tokenize(counts[1:], genes, seed=seed)
+
+
+@caught_by("shape")
+class GivesUpOnLargeCells(Toy):
+    """No vector, and no reason, for cells of more genes than its context."""
+
+    def tokenize(self, counts, genes, *, seed=0):
+        batch = super().tokenize(counts, genes, seed=seed)
+        return batch.replace(mask=batch.mask & (batch.lengths() < CONTEXT)[:, None])
+
+
 @caught_by("batch-size")
 class PadsToTheLongestOfTheBatch(Toy):
     """The width of the batch enters the number."""

@@ -80,3 +80,20 @@ def test_subset_keeps_names_labels_and_gene_ids():
     assert part.labels("cell_type").tolist() == [data.labels("cell_type")[5], data.labels("cell_type")[2]]
     assert (part.genes.ensembl == data.genes.ensembl).all()
     assert (part.cell_hashes == data.cell_hashes[[5, 2]]).all()
+
+
+# -- features ----------------------------------------------------------------------------------------------------
+
+
+def test_features_are_no_counts():
+    stains = anndata.AnnData(np.array([[0.5, -1.25], [3.0, 0.0]], np.float32))
+    data = CellData(stains, values="features")
+    assert np.array_equal(data.counts().toarray(), stains.X)
+    assert data.subset(np.array([1])).values == "features"
+    with pytest.raises(InputError, match="negative"):
+        CellData(stains).counts()
+    stains.X[1, 0] = np.nan
+    with pytest.raises(InputError, match="NaN or infinite values, the first at row 1, column 0"):
+        CellData(stains, values="features").counts()
+    with pytest.raises(InputError, match=r"dataset\.values=stains: expected counts or features"):
+        CellData(stains, values="stains")

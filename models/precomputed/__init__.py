@@ -1,0 +1,1 @@
+"""Vectors of cells and genes that another model gave elsewhere."""
