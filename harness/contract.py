@@ -45,8 +45,10 @@ def hold(model: Embedder, data: CellData, matrix: Any, *, seed: int = 0) -> None
         raise InternalError(
             f"{model.spec.name}: the vector of {_named(data, broken)} holds numbers that are not finite"
         )
-    # A control's vectors are a function of all the labels; a file's are what its author says, and matched by name.
-    if not model.spec.reads_labels and model.spec.kind != "precomputed":
+    # A control's vectors are a function of all the labels, an integration method's of all the cells; a file's are what
+    # its author says, and matched by name.
+    spec = model.spec
+    if not (spec.reads_labels or spec.reads_batches or spec.kind == "precomputed"):
         _check_missing(model, data, np.flatnonzero(missing))
         _check_order(model, data, matrix, np.flatnonzero(whole), seed)
 

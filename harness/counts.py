@@ -122,6 +122,21 @@ def log_normalise(counts: sp.csr_matrix, total: float = 1e4) -> sp.csr_matrix:
     return sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
 
 
+def principal_components(counts: sp.csr_matrix, n_top_genes: int = 2000, n_components: int = 50) -> np.ndarray:
+    """Principal components of log-normalised HVGs, (n, n_components): the unintegrated analysis (`model=pca`).
+
+    It is what PCR compares an embedding with, and what Harmony corrects.
+    """
+    from sklearn.decomposition import PCA
+
+    values = log_normalise(counts)
+    values = values[:, highly_variable(values, n_top_genes)]
+    n = min(n_components, min(values.shape) - 1)
+    if n < 1:
+        return values.toarray()
+    return PCA(n, svd_solver="arpack", random_state=0).fit_transform(values)
+
+
 def highly_variable(values: sp.csr_matrix, n_top: int) -> np.ndarray:
     """Columns of the most variable genes of log-normalised `values`, ascending; all where there are fewer.
 

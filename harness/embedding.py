@@ -116,9 +116,11 @@ def embed_tokens(
     return TokenEmbedding(matrix, match.table.names[np.concatenate(columns)], indptr)
 
 
-def fit_and_embed(model: FittedEmbedder, data: CellData, *, seed: int = 0) -> np.ndarray:
-    """Fit a baseline to all cells, then transform them block by block."""
-    model.fit(data, seed)
+def fit_and_embed(
+    model: FittedEmbedder, data: CellData, *, seed: int = 0, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Fit a baseline to the cells `rows` (None: all), then transform all cells, block by block."""
+    model.fit(data if rows is None else data.subset(rows), seed)
     parts, empty = [], 0
     for _, counts in data.blocks():
         block = np.array(model.transform(counts), np.float32)

@@ -54,8 +54,8 @@ def check_place(kind: str, root: Path) -> None:
     other = [folder for folder in (here, *here.parents) if (folder / "harness" / "registry.py").is_file()]
     if other and other[0].resolve() != root:
         raise InputError(
-            f"this cellfm-bench is that of {root}, and you are in {other[0]}: run `make env` there, or "
-            f"`python -m harness new-{kind} NAME` in that folder"
+            f"this cellfm-bench is that of {root}, and you are in {other[0]}: type `python -m harness new-{kind} NAME` "
+            "in that folder, or make it an environment of its own (make env)"
         )
 
 

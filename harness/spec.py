@@ -34,6 +34,8 @@ class ModelSpec:
         Made to bound the scores from below or above (see `Task.controls`): shown, never ranked.
     reads_labels
         Whether it looks at the labels of the cells it embeds; only a control may.
+    reads_batches
+        Whether it is told the batch of each cell, and reads all cells at once: an integration method.
     label_exposure
         Tasks whose labels it has read in pretraining, such as text on genes: shown there, not ranked.
     code_licence, weights_licence
@@ -58,6 +60,7 @@ class ModelSpec:
     tasks: tuple[str, ...] = ()
     control: bool = False
     reads_labels: bool = False
+    reads_batches: bool = False
     label_exposure: tuple[str, ...] = ()
     paper: str | None = None
     code_licence: str | None = None

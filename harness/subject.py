@@ -14,7 +14,7 @@ from harness.errors import InputError, InternalError, NotApplicableError
 from harness.gene_matrix import gene_matrix
 from harness.genes import GeneTable
 from harness.layout import lay_out
-from harness.model import Embedder, ModelAdapter
+from harness.model import Embedder, FittedEmbedder, ModelAdapter
 from harness.precomputed import PrecomputedVectors
 from harness.provenance import CostMeter
 from harness.results import Cost, content_id
@@ -77,12 +77,19 @@ class Subject:
         """What can change a cell vector."""
         seed = self.seed if self.spec.draws else None
         more = {"labels": self.data.labels_hash()} if self.spec.reads_labels else {}
+        if self.spec.reads_batches and self.data.has("batch"):
+            more["batches"] = content_id(self.data.labels("batch").tolist(), 32)
         if self.spec.kind == "precomputed":  # vectors are found by the names of the cells
             more["names"] = content_id(self.data.obs_names.tolist(), 32)
         return {"source": self.source.identity, "data": self.data.content_hash, "seed": seed, **more}
 
-    def cells(self) -> np.ndarray:
+    def cells(self, fitted_to: np.ndarray | None = None) -> np.ndarray:
         """Cell vectors, float32 (n_obs, d); rows of NaN are cells the model cannot read.
+
+        Parameters
+        ----------
+        fitted_to
+            Rows that a baseline which is fitted to cells may see, where test cells must not shape the space; None: all.
 
         Raises
         ------
@@ -95,15 +102,25 @@ class Subject:
             raise NotApplicableError(f"{self.spec.title} predicts for {', '.join(self.spec.tasks)}; it embeds no cell")
         if self.data.values == "features":
             raise NotApplicableError(f"{self.spec.title} reads counts, and {self.data.name} holds features")
-        matrix, self.about = self.cache.array("embeddings", self.identity, self._embed)
+        identity = self.identity
+        if self.spec.kind != "embedding" or not isinstance(self.model, FittedEmbedder):
+            fitted_to = None
+        elif fitted_to is not None:
+            identity = {**identity, "fitted_to": content_id(fitted_to.tolist(), 32)}
+        matrix, self.about = self.cache.array("embeddings", identity, lambda: self._embed(fitted_to))
         return np.asarray(matrix)
 
-    def _embed(self) -> tuple[np.ndarray, dict[str, Any]]:
+    def _embed(self, fitted_to: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         self._refuse_overlap()
         with CostMeter() as loading:  # and pretraining, where it is still to be done
             model: Embedder = self.model
         with CostMeter() as cost:
-            matrix = model.embed_cells(self.data, seed=self.seed, progress=self.progress)
+            if fitted_to is None:
+                matrix = model.embed_cells(self.data, seed=self.seed, progress=self.progress)
+            else:
+                from harness.embedding import fit_and_embed
+
+                matrix = fit_and_embed(model, self.data, seed=self.seed, rows=fitted_to)  # type: ignore[arg-type]
         with CostMeter() as holding:
             hold(model, self.data, matrix, seed=self.seed)
         self.embedding_seconds += loading.seconds + cost.seconds + holding.seconds

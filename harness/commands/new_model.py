@@ -27,4 +27,5 @@ def main(arguments: list[str]) -> int:
     print(f"  cellfm-bench check {name}")
     print(f"  cellfm-bench run model={name} track=scratch task=annotation dataset=pbmc68k")
     print("  cellfm-bench report")
+    print("Raise `spec.version` whenever a number changes: finished runs are found again by it, not by the code.")
     return 0

@@ -29,4 +29,5 @@ def main(arguments: list[str]) -> int:
         f"  cellfm-bench run -m task={name} model=hvg,pca,random_embedding,perfect_embedding dataset=pbmc68k seed=0,1,2"
     )
     print("  cellfm-bench report")
+    print("Raise `version` whenever a number changes: finished runs are found again by it, not by the code.")
     return 0

@@ -76,8 +76,9 @@ def answer(
     if subject.tuning is not None:
         reading, notes = tuned_space(subject, data, cells, settings["code_size"], result)
     else:
+        vectors = subject.cells(fitted_to=np.sort(cells.fold.train.rows))
         reading, notes = frozen_space(
-            subject.cells(), cells, settings["code"], settings["code_size"], settings["decoder"], seed, subject.progress
+            vectors, cells, settings["code"], settings["code_size"], settings["decoder"], seed, subject.progress
         )
     return _in_space(reading, notes, cells, heads, settings["cellot"], seed, subject.progress)
 

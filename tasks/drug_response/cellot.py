@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from harness.errors import InputError, InternalError
 from harness.progress import track
 from tasks.distances import mmd_rbf
-from tasks.drug_response.cellot_gradients import Adam, FStep, GStep
+from tasks.drug_response.cellot_potentials import Potentials
 from tasks.drug_response.cellot_settings import CellOTSettings
 from tasks.drug_response.icnn import ICNN
 from tasks.drug_response.problem import Populations
@@ -26,66 +26,6 @@ from tasks.drug_response.problem import Populations
 CHECKED = 500
 #: Cells transported at a time.
 BLOCK = 8192
-
-
-class Losses(NamedTuple):
-    """Of an outer step: the last of g, with its penalty, and that of f."""
-
-    g: float
-    f: float
-
-
-class Potentials:
-    """The networks f and g, their optimisers, and how many outer steps were taken.
-
-    Parameters
-    ----------
-    dim
-        Width of a cell.
-    generator
-        To draw the parameters from, f before g; None: they are 0 until they are read.
-    """
-
-    def __init__(self, dim: int, settings: CellOTSettings, generator: torch.Generator | None = None):
-        self.settings = settings
-        self.f, self.g = (
-            ICNN(dim, settings.hidden, init=settings.init, generator=generator, quadratic=settings.identity_start)
-            for _ in range(2)
-        )
-        self.f_adam, self.g_adam = (
-            Adam(
-                network.parts.flat,
-                settings.learning_rate,
-                (settings.beta1, settings.beta2),
-                settings.weight_decay,
-            )
-            for network in (self.f, self.g)
-        )
-        self.step = 0
-        self._g_step = GStep(self.f, self.g, settings.batch, settings.fnorm_penalty)
-        self._f_step = FStep(self.f, settings.batch, settings.batch)
-
-    def advance(self, control: Iterator[torch.Tensor], treated: torch.Tensor) -> Losses:
-        """One outer step: `inner` steps of g and one of f, each on control cells of its own, then W of f is clamped.
-
-        Parameters
-        ----------
-        control
-            Batches, float32 (batch, d).
-        treated
-            One batch, float32 (batch, d).
-        """
-        for _ in range(self.settings.inner):
-            g_loss = self._g_step(next(control))
-            self.g_adam.update(self._g_step.gradient.flat)
-            if self.g.parts.quadratic is not None:
-                self.g.parts.quadratic.clamp_(min=0)
-        moved = self.g.transport(next(control), self._g_step.here)
-        f_loss = self._f_step(moved, treated)
-        self.f_adam.update(self._f_step.gradient.flat)
-        self.f.clamp()
-        self.step += 1
-        return Losses(float(g_loss), float(f_loss))
 
 
 class Check(NamedTuple):
@@ -202,9 +142,10 @@ def train(
     control, treated = (
         batches(scaling.apply(cells), settings.batch, generator) for cells in (train.control, train.treated)
     )
-    before, after = _checked(val, seed)
+    # Compared as the networks see them: the widths of the kernels mean nothing in another unit.
+    before, after = (scaling.apply(cells) for cells in _checked(val, seed))
     curve: list[Check] = []
-    best, kept = math.inf, None
+    best, kept, stale = math.inf, potentials.snapshot(), 0
     fitted = FittedCellOT(potentials.f, potentials.g, scaling)
     for step in track(
         range(potentials.step + 1, settings.steps + 1),
@@ -220,8 +161,62 @@ def train(
             )
         if step % settings.check_every and step < settings.steps:
             continue
-        curve.append(Check(step, mmd_rbf(fitted.transport(before), after), *losses))
+        curve.append(Check(step, mmd_rbf(potentials.g.transport(before).numpy(), after.numpy()), *losses))
+        stale += 1
         if curve[-1].mmd < best:
-            best = curve[-1].mmd
-            kept = (step, *(network.parts.flat.clone() for network in (potentials.f, potentials.g)))
-        elif patience is not None and step - kept[0] ...
+            best, kept, stale = curve[-1].mmd, potentials.snapshot(), 0
+        if patience is not None and stale >= patience:
+            break
+    last = potentials.step
+    potentials.restore(kept)
+    return replace(fitted, curve=tuple(curve), kept_step=potentials.step, steps=last)
+
+
+def batches(cells: torch.Tensor, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Batches (size, d) without end, epoch after epoch of shuffled cells; what is left of one is dropped."""
+    while True:
+        order = torch.randperm(len(cells), generator=generator)
+        for chosen in order[: len(cells) // size * size].split(size):
+            yield cells.index_select(0, chosen)
+
+
+@torch.no_grad()
+def wasserstein(f: ICNN, g: ICNN, control: torch.Tensor, treated: torch.Tensor) -> float:
+    """Half the squared 2-Wasserstein distance of control (n, d) and treated cells (m, d), as the potentials have it.
+
+    Exact only at their optimum: mean(f(T(x)) - <x, T(x)>) - mean f(y) + (mean |x|² + mean |y|²) / 2.
+    """
+    moved = g.transport(control)
+    of_control = f(moved).mean() - (control * moved).sum(1).mean() + control.square().sum(1).mean() / 2
+    return float(of_control - f(treated).mean() + treated.square().sum(1).mean() / 2)
+
+
+def _checked(val: Populations, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The validation cells that every check compares, at most CHECKED of each kind."""
+    rng = np.random.default_rng([seed, 1])
+    control, treated = (cells[np.sort(rng.permutation(len(cells))[:CHECKED])] for cells in (val.control, val.treated))
+    return control, treated
+
+
+def _refuse_odd_cells(train: Populations, val: Populations, settings: CellOTSettings, name: str) -> None:
+    """InputError where there is nothing to learn from, or to choose a step by."""
+    drug, n, m = f"{name}: " if name else "", len(train.control), len(train.treated)
+    if min(n, m) < settings.batch:
+        least = min(n, m)
+        todo = f"set task.cellot.batch={least} or less" if least else "at least one of each is needed"
+        raise InputError(
+            f"{drug}CellOT learns from {n} control and {m} treated cells, and a batch takes {settings.batch} of each; "
+            f"{todo}"
+        )
+    if not len(val.control) or not len(val.treated):
+        raise InputError(
+            f"{drug}CellOT chooses its step by validation cells, and has {len(val.control)} control and "
+            f"{len(val.treated)} treated ones; both are needed"
+        )
+    for part, cells in (("training", train), ("validation", val)):
+        for kind, values in (("control", cells.control), ("treated", cells.treated)):
+            if odd := int((~np.isfinite(values).all(axis=1)).sum()):
+                raise InputError(
+                    f"{drug}{odd} of {len(values)} {kind} cells for {part} have values that are no numbers; leave them "
+                    "out"
+                )

@@ -6,8 +6,6 @@ needed. Leaky ReLU has no second derivative (almost everywhere), so a step is a 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from tasks.drug_response.icnn import ICNN, SLOPE, Parts, Pass, times_slopes
@@ -44,9 +42,9 @@ class GStep:
         dh, dz = self.tangent.each_h, self.tangent.z
         torch.mm(parts.rows, v.T, out=self.tangent.h)
         torch.mul(here.curve, dh[0], out=dz[0])
-        for l, weight in enumerate(parts.weights[:-1], start=1):
-            torch.mm(here.each_of_h[l], dz[l - 1].T, out=out.weights[l - 1])
-            times_slopes(dh[l].addmm_(weight, dz[l - 1]), here.each_h[l], SLOPE, dz[l])
+        for i, weight in enumerate(parts.weights[:-1]):
+            torch.mm(here.each_of_h[i + 1], dz[i].T, out=out.weights[i])
+            times_slopes(dh[i + 1].addmm_(weight, dz[i]), here.each_h[i + 1], SLOPE, dz[i + 1])
         torch.sum(dz[-1], 1, out=out.weights[-1][0])
         torch.mm(here.of_h, v, out=out.rows)
         torch.sum(v, 0, out=out.last[0])
@@ -60,7 +58,7 @@ class GStep:
 
 
 def penalise(network: ICNN, out: Parts, factor: float) -> torch.Tensor:
-    """factor · Σ_l ‖relu(-W_l)‖, and its gradient added to `out`; 0 for a layer without a negative weight."""
+    """The penalty, factor · Σ_l ‖relu(-W_l)‖, and its gradient added to `out`; 0 where no weight is negative."""
     total = torch.zeros((), dtype=out.flat.dtype)
     if network.parts.all_weights.min() >= 0:
         return total
@@ -89,8 +87,8 @@ class FStep:
         f, out, at, weight = self.f, self.gradient, self.at, self.weight
         x = torch.cat([moved, target])
         f.backward(f.run(x, at), weight)
-        for l, into in enumerate(out.weights[:-1], start=1):
-            torch.mm(at.each_of_h[l], at.z[l - 1].T, out=into)
+        for i, into in enumerate(out.weights[:-1]):
+            torch.mm(at.each_of_h[i + 1], at.z[i].T, out=into)
         torch.mm(weight, at.z[-1].T, out=out.weights[-1])
         torch.mm(at.of_h, x, out=out.rows)
         torch.mm(weight, x, out=out.last)

@@ -1,8 +1,8 @@
 """Input-convex networks, the potentials of CellOT, with their gradient in closed form.
 
-Amos et al., ICML 2017; as in Bunne et al., Nature Methods 2023, doi 10.1038/s41592-023-01969-x (Methods, "Neural optimal
-transport"). The names of the parameters are those of the released code. Leaky ReLU is piecewise linear, so the gradient
-of a network with respect to its input is a product of matrices and slopes: no autograd is needed, nor used.
+Amos et al., ICML 2017; as in Bunne et al., Nature Methods 2023, doi 10.1038/s41592-023-01969-x. The names of the
+parameters are those of the released code. Leaky ReLU is piecewise linear, so the gradient of a network with respect to
+its input is a product of matrices and slopes: no autograd is needed, nor used.
 """
 
 from __future__ import annotations
@@ -176,9 +176,9 @@ class ICNN(nn.Module):
             at.of_z[-1].copy_(parts.weights[-1].T)
         else:
             torch.mm(parts.weights[-1].T, weight, out=at.of_z[-1])
-        for l in range(len(parts.hidden) - 1, 0, -1):
-            times_slopes(at.of_z[l], at.each_h[l], SLOPE, at.each_of_h[l])
-            torch.mm(parts.weights[l - 1].T, at.each_of_h[l], out=at.of_z[l - 1])
+        for i in range(len(parts.hidden) - 1, 0, -1):
+            times_slopes(at.of_z[i], at.each_h[i], SLOPE, at.each_of_h[i])
+            torch.mm(parts.weights[i - 1].T, at.each_of_h[i], out=at.of_z[i - 1])
         torch.mul(at.curve, at.of_z[0], out=at.each_of_h[0])
 
     def gradient(self, x: torch.Tensor, at: Pass) -> torch.Tensor:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from harness.counts import principal_components
 from harness.errors import InputError
 from harness.metrics import row
 from harness.registry import register_task
 from harness.subsample import stratified
 from harness.task import Split, Task, TaskResult
-from tasks.integration.corrected import components
 from tasks.integration.design import Design, judge
 from tasks.integration.scib import BATCH, BIO, batch_correction, bio_conservation, neighbour_graph, per_type
 from tasks.integration.vectors import layout, vectors_of
@@ -149,7 +149,7 @@ def _scores(
     types = per_type(x, labels, batches, graph)
     scores["macro_silhouette_label"] = float(np.mean(list(types["silhouette_label"].values())))
     if batches is not None:
-        before = components(data.counts(cells))
+        before = principal_components(data.counts(cells))
         scores |= batch_correction(x, labels, batches, graph, before, types["kbet"])
         scores["avg_batch"] = _mean(scores, BATCH)
         scores["overall"] = 0.6 * scores["avg_bio"] + 0.4 * scores["avg_batch"]

@@ -73,7 +73,7 @@ def test_from_a_name_to_the_board(tmp_path):
     assert {p: t for p, t in after.items() if p in before and p.is_file()} == {
         p: t for p, t in before.items() if p.is_file()
     }, "no other file is changed"
-    commands = [line.split() for line in out.partition("next:")[2].strip().splitlines()]
+    commands = [line.split() for line in out.partition("next:")[2].splitlines() if line.startswith("  ")]
     assert [command[:2] for command in commands] == [
         ["cellfm-bench", "check"],
         ["cellfm-bench", "run"],

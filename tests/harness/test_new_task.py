@@ -23,7 +23,7 @@ def test_from_a_name_to_the_board(tmp_path):
         "tests/tasks/test_purity.py",
     }
     assert all(path in out for path in written)
-    commands = [line.split() for line in out.partition("next:")[2].strip().splitlines()]
+    commands = [line.split() for line in out.partition("next:")[2].splitlines() if line.startswith("  ")]
 
     # What a user does: another title of the metric, another share of test cells.
     protocol, settings = folder / "tasks" / "purity" / "protocol.py", folder / "conf" / "task" / "purity.yaml"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from tasks.perturbation.collapse import collapse, mean_pairwise_pearson
 from tasks.distances import EVALUATION_GAMMAS, GAMMAS, e_distance, mmd_rbf, pearson_edistance, within
+from tasks.perturbation.collapse import collapse, mean_pairwise_pearson
 from tests.tasks.perturbation.recorded import arrays, as_array, numbers, same
 
 PREDICTORS = sorted(numbers()["cell_eval"])

@@ -5,11 +5,11 @@ import pytest
 
 from harness import load_dataset, load_model, load_task
 from harness.config import compose_group
+from harness.counts import principal_components
 from harness.data import CellData
 from harness.errors import InputError, NotApplicableError
 from harness.runner import open_data
-from tasks.integration.corrected import components
-from tasks.integration.harmony import Harmony, harmonise
+from models.harmony.adapter import Harmony, harmonise
 from tasks.integration.scib import BATCH, BIO, batch_correction, bio_conservation, neighbour_graph, per_type
 from tests.conftest import make_cells
 
@@ -53,7 +53,7 @@ def test_planted_batches_are_ranked_in_their_order_and_harmony_removes_them(stre
     mixed, corrected = [], []
     for data in strengths.values():
         labels, batches = data.labels("cell_type"), data.labels("batch")
-        before = components(data.counts())
+        before = principal_components(data.counts())
         parts = per_type(before.astype(np.float32), labels, batches, neighbour_graph(before, 90))
         mixed.append([ilisi(before, batches), *(np.mean(list(parts[name].values())) for name in ("bras", "kbet"))])
         corrected.append(ilisi(harmonise(before, batches), batches))
@@ -64,7 +64,7 @@ def test_planted_batches_are_ranked_in_their_order_and_harmony_removes_them(stre
 @pytest.mark.slow
 def test_controls_land_at_the_ends(strengths):
     data = strengths[1.6]
-    labels, batches, before = data.labels("cell_type"), data.labels("batch"), components(data.counts())
+    labels, batches, before = data.labels("cell_type"), data.labels("batch"), principal_components(data.counts())
     found = {"pca": scores(before, labels, batches, before)}
     for name in ("random_embedding", "perfect_embedding", "batch_embedding"):
         found[name] = scores(load_model(name).embed_cells(data), labels, batches, before)
@@ -85,19 +85,19 @@ def test_shuffled_types_are_a_floor():
 def test_harmony_reads_batches_and_no_cell_type():
     cells = make_cells(n_cells=120, batches=2)
     data = CellData(cells, columns=COLUMNS)
-    found = Harmony().predict(data, 0)
+    found = Harmony().embed_cells(data)
     assert found.dtype == np.float32 and found.shape == (120, 50)
-    assert np.array_equal(found, Harmony().predict(data, 0))
+    assert np.array_equal(found, Harmony().embed_cells(data))
     cells.obs["cell_type"] = cells.obs["cell_type"].to_numpy()[::-1]
-    assert np.array_equal(found, Harmony().predict(CellData(cells, columns=COLUMNS), 0))
+    assert np.array_equal(found, Harmony().embed_cells(CellData(cells, columns=COLUMNS)))
     cells.obs["batch"] = cells.obs["batch"].to_numpy()[::-1]
-    assert not np.allclose(found, Harmony().predict(CellData(cells, columns=COLUMNS), 0))
+    assert not np.allclose(found, Harmony().embed_cells(CellData(cells, columns=COLUMNS)))
 
 
 @pytest.mark.parametrize("columns", [{"cell_type": "cell_type"}, COLUMNS])
 def test_no_batches_no_integration_method(columns):
     with pytest.raises(NotApplicableError, match="batch"):
-        Harmony().predict(CellData(make_cells(batches=1), columns=columns), 0)
+        Harmony().embed_cells(CellData(make_cells(batches=1), columns=columns))
 
 
 def test_degenerate_coordinates_survive():
@@ -120,10 +120,10 @@ def test_scvi_says_how_to_install_it():
         pytest.skip("scvi-tools is installed")
     data = CellData(make_cells(batches=2), columns=COLUMNS)
     with pytest.raises(InputError, match=r"pip install 'cellfm-bench\[scvi\]'"):
-        load_model("scvi").predict(data, 0)
+        load_model("scvi").embed_cells(data)
 
 
 def test_unintegrated_pca_is_the_model_pca():
     data = load_dataset("pbmc68k")
-    assert np.allclose(components(data.counts()), load_model("pca").embed_cells(data), atol=1e-4)
+    assert np.allclose(principal_components(data.counts()), load_model("pca").embed_cells(data), atol=1e-4)
     assert load_model("hvg").embed_cells(data).shape[1] == min(2000, len(data.genes)), "HVG in full dimension"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.integration.harmony import harmonise
+from models.harmony.adapter import harmonise
 from tasks.integration.scib import batch_correction, bio_conservation, neighbour_graph, per_type
 
 pytestmark = pytest.mark.xdist_group("integration")

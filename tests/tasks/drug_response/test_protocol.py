@@ -156,6 +156,16 @@ def test_the_three_populations_are_laid_out(tmp_path):
     assert set(table.population) == {"control", "treated", "predicted"} and table[["x", "y"]].notna().all(axis=None)
 
 
+def test_components_are_fitted_to_training_cells(data, tmp_path):
+    subject = subject_of(MODELS.get("pca")(), data, tmp_path)
+    fold = load_task("drug_response", holdout="cell_type", held_out="B").split(data, 0).folds[0].fold
+    rows = np.sort(fold.train.rows)
+    found = subject.cells(fitted_to=rows)
+    alone = MODELS.get("pca")().embed_cells(data.subset(rows))
+    np.testing.assert_allclose(np.abs(found[rows]), np.abs(alone), atol=1e-3)
+    assert not np.allclose(found, subject.cells(), atol=1e-3)  # neither is mistaken for the other in the cache
+
+
 def test_a_network_is_tuned_on_training_cells_with_its_decoder(tmp_path):
     data = data_of(made_cells(per_group=24, n_genes=40))
     model = MODELS.get("cellfm").from_scratch(data.genes, seed=0)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.batch_correction import BatchCorrection
+from harness.counts import principal_components
 from harness.errors import InputError
 from harness.registry import register_model
-from tasks.baselines import baseline_spec
-from tasks.integration.corrected import BatchCorrection, components
+from harness.spec import ModelSpec
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -41,8 +42,16 @@ class Harmony(BatchCorrection):
         Of clustering and correction.
     """
 
-    spec = baseline_spec(
-        "integration", "harmony", "Harmony", "Korsunsky et al., Nature Methods 2019, doi:10.1038/s41592-019-0619-0"
+    spec = ModelSpec(
+        name="harmony",
+        title="Harmony",
+        kind="embedding",
+        gene_ids="any",
+        readouts=("components",),
+        reads_batches=True,
+        paper="Korsunsky et al., Nature Methods 2019, doi:10.1038/s41592-019-0619-0",
+        code_licence="MIT",
+        commercial_use=True,
     )
 
     def __init__(
@@ -64,7 +73,8 @@ class Harmony(BatchCorrection):
 
     def correct(self, counts: csr_matrix, batches: np.ndarray, seed: int) -> np.ndarray:
         """See `BatchCorrection.correct`."""
-        return harmonise(components(counts, self.n_top_genes, self.n_components), batches, seed=seed, **self.options)
+        before = principal_components(counts, self.n_top_genes, self.n_components)
+        return harmonise(before, batches, seed=seed, **self.options)
 
 
 def harmonise(

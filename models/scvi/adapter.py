@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.batch_correction import BatchCorrection
 from harness.counts import highly_variable, log_normalise
+from harness.errors import InputError
 from harness.registry import register_model
-from tasks.baselines import baseline_spec, check_scvi_tools
-from tasks.integration.corrected import BatchCorrection
+from harness.spec import ModelSpec
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -22,12 +24,16 @@ class ScVI(BatchCorrection):
     Lopez et al., Nature Methods 2018, by scvi-tools (the `scvi` extra), written from its documented API.
     """
 
-    spec = baseline_spec(
-        "integration",
-        "scvi",
-        "scVI",
-        "Lopez et al., Nature Methods 2018, doi:10.1038/s41592-018-0229-2",
-        "BSD-3-Clause",
+    spec = ModelSpec(
+        name="scvi",
+        title="scVI",
+        kind="embedding",
+        gene_ids="any",
+        readouts=("latent",),
+        reads_batches=True,
+        paper="Lopez et al., Nature Methods 2018, doi:10.1038/s41592-018-0229-2",
+        code_licence="BSD-3-Clause",
+        commercial_use=True,
     )
 
     def __init__(self, n_top_genes: int = 2000, n_latent: int = 30, n_layers: int = 2, max_epochs: int | None = None):
@@ -41,7 +47,11 @@ class ScVI(BatchCorrection):
         InputError
             scvi-tools is not installed.
         """
-        check_scvi_tools("scvi", "another baseline (model=harmony)")
+        if find_spec("scvi") is None:
+            raise InputError(
+                "model=scvi: scvi-tools is not installed here. Install it: pip install 'cellfm-bench[scvi]', or take "
+                "another baseline (model=harmony)"
+            )
         import anndata
         import pandas as pd
         import scvi

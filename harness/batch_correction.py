@@ -1,30 +1,32 @@
-"""What integration methods share: they read the batch of each cell, never its type, and give a vector per cell."""
+"""Embedders that are told the batch of each cell: integration methods, whose vectors any task on cells may read."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.counts import highly_variable, log_normalise
+from harness.data import CellData
 from harness.errors import NotApplicableError
-from harness.model import TaskBaseline
+from harness.model import Embedder
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from harness.data import CellData
 
+class BatchCorrection(Embedder):
+    """A method that removes batches; a subclass has `correct`, and `reads_batches` in its spec.
 
-class BatchCorrection(TaskBaseline):
-    """A method that removes batches; a subclass has `correct`."""
+    It reads all cells of a data set at once, their counts and batches and never their types: its vectors depend on the
+    other cells by design, and test cells are among those it reads.
+    """
 
     @abstractmethod
     def correct(self, counts: csr_matrix, batches: np.ndarray, seed: int) -> np.ndarray:
         """Vectors (n, d) of raw counts (n, g) of cells of the given batches (n,)."""
 
-    def predict(self, data: CellData, seed: int) -> np.ndarray:
+    def embed_cells(self, adata: Any, *, seed: int = 0, progress: bool = False) -> np.ndarray:
         """Float32 (n_obs, d); rows of NaN are cells without a count or without a batch.
 
         Raises
@@ -34,6 +36,7 @@ class BatchCorrection(TaskBaseline):
         """
         from threadpoolctl import threadpool_limits
 
+        data = CellData.of(adata)
         if not data.has("batch"):
             raise NotApplicableError(f"{data.name} has no batches: dataset.batch= names no column")
         counts, batches = data.counts(), data.labels("batch")
@@ -47,17 +50,7 @@ class BatchCorrection(TaskBaseline):
         result[rows] = vectors
         return result
 
-
-def components(counts: csr_matrix, n_top_genes: int = 2000, n_components: int = 50) -> np.ndarray:
-    """Principal components of log-normalised HVGs, (n, n_components): the unintegrated analysis (`model=pca`).
-
-    It is what PCR compares an embedding with, and what Harmony corrects.
-    """
-    from sklearn.decomposition import PCA
-
-    values = log_normalise(counts)
-    values = values[:, highly_variable(values, n_top_genes)]
-    n = min(n_components, min(values.shape) - 1)
-    if n < 1:
-        return values.toarray()
-    return PCA(n, svd_solver="arpack", random_state=0).fit_transform(values)
+    @property
+    def n_params(self) -> int | None:
+        """Not counted."""
+        return None
