@@ -156,7 +156,7 @@ def compare(dim: int, threads: int, iterations: int, chunk: int) -> dict[str, An
         READY: advancing(Official(dim), our_batches(control), our_batches(treated)),
     }
     spent: dict[str, list[np.ndarray]] = {name: [] for name in ways}
-    for name, advance in ways.items():
+    for advance in ways.values():
         advance(10)
     for name, advance in itertools.chain.from_iterable([ways.items()] * (iterations // chunk)):
         start = np.array([time.perf_counter(), time.process_time()])
@@ -164,17 +164,15 @@ def compare(dim: int, threads: int, iterations: int, chunk: int) -> dict[str, An
         spent[name].append(np.array([time.perf_counter(), time.process_time()]) - start)
     for column, clock in enumerate(("wall", "cpu")):
         seconds = {name: np.array(each)[:, column] for name, each in spent.items()}
+        measured = {
+            "seconds": {name: each.sum() for name, each in seconds.items()},
+            "ms_per_outer_step": {name: np.median(each) / chunk * 1e3 for name, each in seconds.items()},
+            "times_ours": {name: seconds[name].sum() / seconds[OURS].sum() for name in (OFFICIAL, READY)},
+            "times_ours_by_chunk": {name: np.median(seconds[name] / seconds[OURS]) for name in (OFFICIAL, READY)},
+        }
         result[clock] = {
-            "seconds": {name: round(float(each.sum()), 2) for name, each in seconds.items()},
-            "ms_per_outer_step_least": {
-                name: round(float(each.min()) / chunk * 1e3, 2) for name, each in seconds.items()
-            },
-            "times_ours": {
-                name: round(float(seconds[name].sum() / seconds[OURS].sum()), 2) for name in (OFFICIAL, READY)
-            },
-            "times_ours_least": {
-                name: round(float(seconds[name].min() / seconds[OURS].min()), 2) for name in (OFFICIAL, READY)
-            },
+            quantity: {name: round(float(value), 2) for name, value in each.items()}
+            for quantity, each in measured.items()
         }
     return result
 

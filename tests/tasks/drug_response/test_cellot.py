@@ -95,3 +95,20 @@ def test_trained_networks_are_the_recorded_ones(space):
     assert moved.dtype == np.float32
     close(moved, arrays()[f"cellot_{space}/after20_transport"])
     close(mmd_rbf(moved, treated.numpy()), arrays()[f"cellot_{space}/after20_scalar_mmd"])
+
+
+def gaussian(shift, factor=1.0, n=2000, d=10, seed=0):
+    """Populations of cells drawn apart, whose map is x -> factor · x + shift, control cells held out, and their spread.
+
+    The shift is in units of the spread, the root mean squared distance of a cell from the mean.
+    """
+    rng = np.random.default_rng(seed)
+    axes = np.linalg.qr(rng.normal(size=(d, d)))[0] * np.geomspace(3, 0.3, d)[:, None]
+    spread = np.linalg.norm(axes)
+    shift = shift * spread * np.eye(d)[0]
+
+    def populations(n):
+        control, treated = (rng.normal(size=(n, d)) @ axes for _ in range(2))
+        return Populations(control.astype(np.float32), (factor * treated + shift).astype(np.float32))
+
+    return populations(n), populations(n // 4), populations(n // 4).control, shift, spread
