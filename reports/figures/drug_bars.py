@@ -198,7 +198,7 @@ def _lane(entry: Entry, metric: str, steps: Steps, x: Scale, y: float) -> Markup
         x.end + NUMBER, middle + 4, score(value), anchor="end", class_="value" if "predicted" in at else "missing"
     )
     if "predicted" in at:
-        parts.append(marker(entry.track, at["predicted"][0], middle, 3.8, hollow=entry.smoke))
+        parts.append(marker(entry.track, at["predicted"][0], middle, 3.8, hollow=entry.unranked))
     said = "; ".join(f"{words} {score(steps.get(metric, step))}" for step, words in STEPS.items() if step in at)
     hint = f"{entry.label}, {metric_card(metric).title}: {score(value)}" + (f"; {said}" if said else "")
     return tag("g", tag("title", hint), *parts, number)
