@@ -72,7 +72,8 @@ class CellData:
         self.min_coverage, self.warn_coverage = min_coverage, warn_coverage
         self.adata, self.name, self.layer, self.recover = adata, name, layer, recover
         self.columns = {role: column for role, column in (columns or {}).items() if column}
-        self.control, self.on_empty_cell = control, on_empty_cell
+        self.control = None if control is None else str(control)
+        self.on_empty_cell = on_empty_cell
         #: What a reader must know of the cells, for the record.
         self.notes: dict[str, Any] = {}
         #: What was planted in the cells (`harness.planting`); None for cells as nature made them.
@@ -254,7 +255,7 @@ class CellData:
     @cached_property
     def content_hash(self) -> str:
         """Hash of what can change an embedding: counts, genes and cell order; not of labels or file names."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(b"" if self.values == "counts" else self.values.encode())
         digest.update(self.cell_hashes.tobytes())
         for column in (self.genes.names, self.genes.symbols, self.genes.ensembl):
             digest.update("\x1f".join(column.tolist()).encode() + b"\x1e")

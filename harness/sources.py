@@ -133,6 +133,8 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
     if spec.kind == "precomputed":
         return _from_files(config, cls, identity, cache)
     if spec.kind != "foundation":
+        if node.get("checkpoint"):
+            raise InputError(f"model.checkpoint: {spec.title} is fitted to the data and reads no checkpoint")
         track = identity["track"] = "control" if spec.control else "baseline"
         exposed = exposed_tasks(spec, node, track)
         return ModelSource(spec, track, identity, lambda: cls(**options), label_exposure=exposed)

@@ -279,6 +279,8 @@ class Subject:
     def notes(self) -> dict[str, Any]:
         """What a reader must know of the embedding: unreadable cells, gene coverage."""
         notes: dict[str, Any] = dict(self.about.get("notes") or {})
+        if self.spec.reads_batches and self.about:
+            notes["vectors"] = "made of all cells at once, counts and batches of test cells among them"
         if self.about.get("n_empty"):
             notes["cells without a readable gene"] = self.about["n_empty"]
         coverage = self.about.get("coverage")
@@ -309,7 +311,8 @@ class Subject:
         if self.source.title:
             return self.source.title
         if track in ("baseline", "control"):
-            return self.spec.title
+            own = self.model.variant if self.spec.kind == "predictor" else ""
+            return f"{self.spec.title} · {own}" if own else self.spec.title
         variant = about.get("variant") or self.source.variant
         own = [text for text in variant.split(", ")[1:] if text]  # what a model adds to its size
         if track == "untrained":

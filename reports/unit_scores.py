@@ -95,7 +95,7 @@ def _parts(
             if (row.name, row.head, row.scope) == (named[0], column.head, named[1])
             and (value := defined(row.value)) is not None
         }
-        if not parts or abs(fmean(parts.values()) - total) > _PARTS * max(1.0, abs(total)):
+        if not parts or abs(fmean(parts.values()) - total) > _PARTS * abs(total) + 1e-9:
             return {}
         units |= {(section.dataset, section.split, key, run.seed): value for key, value in parts.items()}
     return units

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.errors import InputError, InternalError
 from tasks.drug_response.ceiling import TreatedHalf
 from tasks.drug_response.cells import FoldCells
 from tasks.drug_response.model_space import Reading, frozen_space, tuned_space
@@ -55,24 +56,27 @@ def answer(
     settings: Mapping[str, Any],
     seed: int,
     result: TaskResult,
+    alone: bool,
 ) -> Answer:
     """The answer of a model, a method or a control.
+
+    What cannot be learned from the cells of a drug is NaN, with the reason in the notes, unless it is `alone`.
 
     Parameters
     ----------
     settings
-        `code`, `code_size`, `decoder` and `cellot` of the task.
+        Of the task.
     """
     test = cells.fold.test
     if subject.spec.kind == "predictor":
         method = subject.model
         if isinstance(method, TreatedHalf):
-            if cells.fold.held_out:
-                predicting, true = method.halves(test.treated, seed)
-            else:  # the treated training cells are more of the same
+            if settings["holdout"] == "cells":  # the treated training cells are more of the same
                 predicting, true = cells.fold.train.treated, test.treated
+            else:
+                predicting, true = method.halves(test.treated, seed)
             return Answer({NO_HEAD: cells.expression(predicting)}, predicting, true)
-        return _of_method(method, cells, seed, subject.progress)
+        return _of_method(method, cells, seed, subject.progress, alone)
     if subject.tuning is not None:
         reading, notes = tuned_space(subject, data, cells, settings["code_size"], result)
     else:
@@ -80,13 +84,25 @@ def answer(
         reading, notes = frozen_space(
             vectors, cells, settings["code"], settings["code_size"], settings["decoder"], seed, subject.progress
         )
-    return _in_space(reading, notes, cells, heads, settings["cellot"], seed, subject.progress)
+    return _in_space(reading, notes, cells, heads, settings["cellot"], seed, subject.progress, alone)
 
 
-def _of_method(method: DrugBaseline, cells: FoldCells, seed: int, progress: bool) -> Answer:
+def _of_method(method: DrugBaseline, cells: FoldCells, seed: int, progress: bool, alone: bool) -> Answer:
     problem, test = cells.problem(seed, progress), cells.fold.test
+    try:
+        predicted = method.predict(problem)
+    except InputError as error:
+        if alone:
+            raise
+        nothing = np.full_like(problem.test, np.nan)
+        return Answer({NO_HEAD: nothing}, test.control, test.treated, notes={"not learned": str(error)})
+    if predicted.shape != problem.test.shape:
+        raise InternalError(
+            f"{method.spec.name} predicted an array of {predicted.shape}; a cell for each of the {len(problem.test)} "
+            f"control cells is expected, over {problem.test.shape[1]} genes"
+        )
     return Answer(
-        {NO_HEAD: method.predict(problem)},
+        {NO_HEAD: predicted},
         test.control,
         test.treated,
         method.decoded(problem.test),
@@ -103,10 +119,17 @@ def _in_space(
     cellot: Mapping[str, Any],
     seed: int,
     progress: bool,
+    alone: bool,
 ) -> Answer:
     space, test, predicted = reading.space, cells.fold.test, {}
     for head in heads:
-        predicted[head], told = move(head, space, cellot, seed, name=cells.fold.name, progress=progress)
+        try:
+            predicted[head], told = move(head, space, cellot, seed, name=cells.fold.name, progress=progress)
+        except InputError as error:
+            if alone:
+                raise
+            predicted[head] = np.full((len(space.test), len(cells.columns)), np.nan, np.float32)
+            told = {"not learned": str(error)}
         notes |= told
     for what, readable in (("control", reading.tested), ("treated", reading.true)):
         if not readable.all():

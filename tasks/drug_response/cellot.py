@@ -24,6 +24,8 @@ from tasks.drug_response.problem import Populations
 
 #: Validation cells of each kind, at most, that a check compares.
 CHECKED = 500
+#: Dimensions that the widths of the kernels fit, where cells are scaled.
+DIMENSIONS = 50
 #: Cells transported at a time.
 BLOCK = 8192
 
@@ -113,6 +115,7 @@ def train(
     progress: bool = False,
     patience: int | None = None,
     name: str = "",
+    where: str = "task.cellot",
     start: Potentials | None = None,
 ) -> FittedCellOT:
     """Learn the map; the step of the lowest MMD on the validation cells is kept.
@@ -123,10 +126,11 @@ def train(
         Cells to learn from, and to choose a step by.
     patience
         Stop after so many checks in a row without a lower MMD; None: never.
-    name
-        Of the drug, for messages.
+    name, where
+        Of the drug, and where its settings stand, for messages.
     start
-        Networks to go on from, up to `settings.steps`; they are changed. None: new ones, drawn from `seed`.
+        Networks to go on from, which are changed, with batches and optimisers of their own; `settings` then says up to
+        which step, and how they are checked. None: new ones, drawn from `seed`.
 
     Raises
     ------
@@ -135,15 +139,17 @@ def train(
     InternalError
         A loss became infinite or undefined.
     """
-    _refuse_odd_cells(train, val, settings, name)
+    batch = (start.settings if start else settings).batch
+    _refuse_odd_cells(train, val, batch, f"{name}: " if name else "", where)
     generator = torch.Generator().manual_seed(seed)
     scaling = Scaling.of(train) if settings.scale else Scaling(torch.zeros(train.control.shape[1]), 1.0)
     potentials = start or Potentials(train.control.shape[1], settings, generator)
-    control, treated = (
-        batches(scaling.apply(cells), settings.batch, generator) for cells in (train.control, train.treated)
-    )
+    control, treated = (batches(scaling.apply(cells), batch, generator) for cells in (train.control, train.treated))
     # Compared as the networks see them: the widths of the kernels mean nothing in another unit.
     before, after = (scaling.apply(cells) for cells in _checked(val, seed))
+    # Nor in many dimensions, where all cells are far apart: distances are brought to those of fifty.
+    shrink = math.sqrt(DIMENSIONS / before.shape[1]) if settings.scale else 1.0
+    goal = (shrink * after).numpy()
     curve: list[Check] = []
     best, kept, stale = math.inf, potentials.snapshot(), 0
     fitted = FittedCellOT(potentials.f, potentials.g, scaling)
@@ -161,7 +167,7 @@ def train(
             )
         if step % settings.check_every and step < settings.steps:
             continue
-        curve.append(Check(step, mmd_rbf(potentials.g.transport(before).numpy(), after.numpy()), *losses))
+        curve.append(Check(step, mmd_rbf((shrink * potentials.g.transport(before)).numpy(), goal), *losses))
         stale += 1
         if curve[-1].mmd < best:
             best, kept, stale = curve[-1].mmd, potentials.snapshot(), 0
@@ -198,20 +204,18 @@ def _checked(val: Populations, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return control, treated
 
 
-def _refuse_odd_cells(train: Populations, val: Populations, settings: CellOTSettings, name: str) -> None:
+def _refuse_odd_cells(train: Populations, val: Populations, batch: int, drug: str, where: str) -> None:
     """InputError where there is nothing to learn from, or to choose a step by."""
-    drug, n, m = f"{name}: " if name else "", len(train.control), len(train.treated)
-    if min(n, m) < settings.batch:
-        least = min(n, m)
-        todo = f"set task.cellot.batch={least} or less" if least else "at least one of each is needed"
+    n, m = len(train.control), len(train.treated)
+    if (least := min(n, m)) < batch:
+        todo = f"set {where}.batch={least} or less" if least else "some of each are needed"
         raise InputError(
-            f"{drug}CellOT learns from {n} control and {m} treated cells, and a batch takes {settings.batch} of each; "
-            f"{todo}"
+            f"{drug}CellOT learns from {n} control and {m} treated cells, and a batch takes {batch} of each; {todo}"
         )
     if not len(val.control) or not len(val.treated):
         raise InputError(
             f"{drug}CellOT chooses its step by validation cells, and has {len(val.control)} control and "
-            f"{len(val.treated)} treated ones; both are needed"
+            f"{len(val.treated)} treated ones; some of each are needed"
         )
     for part, cells in (("training", train), ("validation", val)):
         for kind, values in (("control", cells.control), ("treated", cells.treated)):

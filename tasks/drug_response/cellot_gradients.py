@@ -48,7 +48,7 @@ class GStep:
         torch.sum(dz[-1], 1, out=out.weights[-1][0])
         torch.mm(here.of_h, v, out=out.rows)
         torch.sum(v, 0, out=out.last[0])
-        bend = times_slopes(dh[0].mul_(here.of_z[0]), here.each_h[0], SLOPE**2, dz[0]).mul_(2.0)
+        bend = times_slopes(dh[0].mul_(here.of_squared), here.each_h[0], SLOPE**2, dz[0]).mul_(2.0)
         parts.layers(out.rows)[0].addmm_(bend, x)
         torch.sum(bend, 1, out=parts.layers(out.bias)[0])
         if out.quadratic is not None:

@@ -10,7 +10,8 @@ import numpy as np
 from harness.errors import InputError
 from harness.registry import register_model
 from tasks.baselines import baseline_spec
-from tasks.drug_response.problem import DrugBaseline, Populations, Problem
+from tasks.drug_response.problem import DrugBaseline, Problem
+from tasks.drug_response.shifts import both, encoded
 
 if TYPE_CHECKING:
     from tasks.drug_response.autoencoder import FittedAutoEncoder
@@ -57,16 +58,24 @@ class CellOT(DrugBaseline):
         """See `DrugBaseline.predict`."""
         from tasks.drug_response.autoencoder import train_autoencoder
         from tasks.drug_response.cellot import train
+        from tasks.drug_response.spaces import steps_kept
 
         populations, test, self._notes = (problem.train, problem.val), problem.test, {}
         if self.space == "autoencoder":
-            learn, check = (np.concatenate([part.control, part.treated]) for part in populations)
+            learn, check = map(both, populations)
             self._fitted = coder = train_autoencoder(learn, check, self.coder, problem.seed, progress=problem.progress)
-            populations = tuple(Populations(coder.encode(p.control), coder.encode(p.treated)) for p in populations)
+            populations = encoded(coder, problem.train), encoded(coder, problem.val)
             test = coder.encode(test)
             self._notes["autoencoder step kept"] = coder.kept_step
-        fitted = train(*populations, self.settings, problem.seed, name=problem.drug, progress=problem.progress)
-        self._notes["CellOT steps, kept"] = f"{fitted.steps}, {fitted.kept_step}"
+        fitted = train(
+            *populations,
+            self.settings,
+            problem.seed,
+            name=problem.drug,
+            where="model.settings",
+            progress=problem.progress,
+        )
+        self._notes["CellOT steps, kept"] = steps_kept(fitted)
         moved = fitted.transport(test)
         return self._fitted.decode(moved) if self._fitted is not None else moved
 

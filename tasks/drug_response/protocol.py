@@ -7,7 +7,7 @@ learned is chosen on validation cells, and encoders and decoders see control as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,7 +18,9 @@ from harness.results import Scope
 from harness.task import Split, Task, TaskResult
 from harness.tuning import SETTINGS
 from tasks.drug_response.answers import NO_HEAD, Answer, answer
+from tasks.drug_response.cellot_settings import CellOTSettings
 from tasks.drug_response.cells import FoldCells, Prepared, cells_of, prepare
+from tasks.drug_response.decoder_settings import DecoderSettings
 from tasks.drug_response.model_space import CODES
 from tasks.drug_response.rows import FoldScores, metric_rows
 from tasks.drug_response.scores import response_scores
@@ -89,6 +91,8 @@ class DrugResponse(Task):
     settings = SETTINGS
     reads_features = True
     headline = tuple((metric, head) for metric in RANKED for head in (*HEADS, NO_HEAD))
+    #: The other settings say which cells and genes are compared: runs that differ in these stand on different boards.
+    answered_by = ("heads", "code", "code_size", "cellot", "decoder", "layout")
     controls: ClassVar = {"floor": ("identity", "random_embedding"), "ceiling": ("treated_half",)}
 
     def __init__(
@@ -111,7 +115,7 @@ class DrugResponse(Task):
         layout: bool = True,
     ):
         super().__init__(
-            heads=list(heads),
+            heads=_names(heads) or [],
             holdout=holdout,
             held_out=_names(held_out),
             drugs=_names(drugs),
@@ -124,8 +128,9 @@ class DrugResponse(Task):
             markers=markers,
             code=code,
             code_size=code_size,
-            cellot=dict(cellot or {}),
-            decoder=dict(decoder or {}),
+            # What is not said is part of what was asked: a default that changes is another run.
+            cellot=asdict(CellOTSettings.of(cellot or {}, "task.cellot")),
+            decoder=asdict(DecoderSettings.of(decoder or {}, "task.decoder")),
             layout=layout,
         )
         for name, value, known in (
@@ -187,8 +192,9 @@ class DrugResponse(Task):
         prepared = self.prepared(data)
         result = TaskResult(notes=dict(prepared.notes))
         published = self.config["protocol"] == "published"
-        if published:
+        if published or subject.spec.reads_batches:  # an integration method reads all cells
             result.flags.append("leaks")
+        if published:
             result.notes["protocol"] = (
                 "published: decoding learned from treated cells alone, steps chosen by test cells"
             )
@@ -198,13 +204,15 @@ class DrugResponse(Task):
         folds = [part.fold for part in split.each() if isinstance(part, FoldSplit) and part.fold is not None]
         for fold in folds:
             cells = cells_of(fold, prepared, self.config["n_top_genes"], published)
-            found = answer(subject, data, cells, self.config["heads"], self.config, seed, result)
+            found = answer(subject, data, cells, self.config["heads"], self.config, seed, result, len(folds) == 1)
             _note(result, found.notes)
             for head, scores in self._scores(data, cells, found, seed).items():
                 scored.setdefault(head, []).append(scores)
             lines += step_lines(cells, found, self.config["markers"], seed)
             if len({(each.drug, each.held_out) for each in drawn}) < DRAWN:
                 drawn += _drawn(data, cells, found)
+        if all(np.isnan(scores.scores["l2_means"]) for own in scored.values() for scores in own):
+            raise InputError(str(result.notes.get("not learned", f"{subject.spec.name} predicted nothing")))
         scope = HOLDOUTS[self.config["holdout"]]
         result.metrics = [line for head, own in scored.items() for line in metric_rows(head, own, scope)]
         self._draw(subject, drawn, lines, seed, result)
@@ -251,10 +259,11 @@ class DrugResponse(Task):
 
 
 def _names(asked: Sequence[str] | str | None) -> list[str] | None:
-    """Names asked for, sorted; None: all."""
+    """Names asked for, sorted; None: all. Donors may be numbers."""
     if asked is None:
         return None
-    return sorted({asked} if isinstance(asked, str) else set(map(str, asked)))
+    several = [asked] if isinstance(asked, str | int | float) else asked
+    return sorted(set(map(str, several))) or None
 
 
 def _note(result: TaskResult, notes: Mapping[str, Any]) -> None:
@@ -277,4 +286,5 @@ def _drawn(data: CellData, cells: FoldCells, found: Answer) -> list[Drawn]:
     return [
         Drawn(fold.drug, fold.held_out, head, names, cells.markers, *measured, predicted, kinds)
         for head, predicted in found.predicted.items()
+        if np.isfinite(predicted).all()
     ]

@@ -90,6 +90,22 @@ class Identity(DrugBaseline):
         return np.array(problem.test, np.float32)
 
 
+@register_model("treated_mean")
+class TreatedMean(DrugBaseline):
+    """Treated training cells, drawn with replacement, whatever the control cell: no response of a cell's own.
+
+    Their mean is what a decoder gives that has seen treated cells and makes nothing of its codes; a method that is no
+    better than this has learned nothing of how cells respond.
+    """
+
+    spec = baseline_spec("drug_response", "treated_mean", "Treated training cells")
+
+    def predict(self, problem: Problem) -> np.ndarray:
+        """See `DrugBaseline.predict`."""
+        treated = problem.train.treated
+        return treated[np.random.default_rng([problem.seed, 53]).integers(len(treated), size=len(problem.test))]
+
+
 @register_model("mean_shift")
 class MeanShift(DrugBaseline):
     """Every gene moves by the difference of its means in the training cells; CellOT calls it average.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tasks.drug_response.problem import Populations
+
+if TYPE_CHECKING:
+    from tasks.drug_response.cellot import FittedCellOT
 
 #: How cells are moved in a space. `untransported` leaves them where they are: what is seen is what decoding alone does.
 HEADS = ("cellot", "shift", "untransported")
@@ -64,4 +67,10 @@ def move(
         name=name,
         progress=progress,
     )
-    return space.decode(fitted.transport(space.test)), {"CellOT steps, kept": f"{fitted.steps}, {fitted.kept_step}"}
+    return space.decode(fitted.transport(space.test)), {"CellOT steps, kept": steps_kept(fitted)}
+
+
+def steps_kept(fitted: FittedCellOT) -> str:
+    """`2000, 1500`, and whether the last step was the best."""
+    unfinished = " (still getting better)" if fitted.kept_step == fitted.steps else ""
+    return f"{fitted.steps}, {fitted.kept_step}{unfinished}"

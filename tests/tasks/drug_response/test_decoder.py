@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from harness.errors import InputError, NotApplicableError
-from tasks.drug_response.decoder import DecoderSettings, train_decoder
+from tasks.drug_response.decoder import train_decoder
+from tasks.drug_response.decoder_settings import DecoderSettings
 from tasks.drug_response.reconstruction import Reconstruction
 
 

@@ -223,6 +223,38 @@ def test_a_drug_with_fewer_cells_than_a_batch(data, tmp_path):
         run(MODELS.get("pca")(), data, tmp_path, cellot={**QUICK, "batch": 500})
 
 
+def test_of_several_drugs_a_small_one_is_not_learned_and_said(tmp_path):
+    cells = made_cells(drugs=("large", "small"))
+    small = np.flatnonzero((cells.obs.condition == "small").to_numpy())
+    data = data_of(cells[np.setdiff1d(np.arange(cells.n_obs), small[:90])].copy())
+    result = run(MODELS.get("pca")(), data, tmp_path, min_cells=5, cellot={**QUICK, "batch": 100})
+    assert value(result, "l2_means", "cellot", "per-drug", "small") is None
+    assert value(result, "l2_means", "cellot", "per-drug", "large") > 0
+    assert value(result, "l2_means", "shift", "per-drug", "small") > 0
+    assert "small" in result.notes["not learned"]
+
+
+def test_what_is_not_said_is_part_of_the_question():
+    config = load_task("drug_response").config
+    assert config["cellot"]["hidden"] == (64, 64, 64, 64) and config["decoder"]["hidden"] == 512
+
+
+def test_runs_that_compare_other_genes_stand_on_other_boards(data):
+    hashes = {load_task("drug_response", **s).dataset_hash(data) for s in ({}, {"markers": 20}, {"drugs": "drug"})}
+    assert len(hashes) == 3
+    assert load_task("drug_response", heads=["shift"]).dataset_hash(data) in hashes
+
+
+def test_donors_may_be_numbers():
+    assert load_task("drug_response", holdout="donor", held_out=1015).config["held_out"] == ["1015"]
+
+
+def test_counts_read_as_features_are_other_data():
+    cells = made_cells()
+    counts, features = (CellData(cells, columns=COLUMNS, values=values) for values in ("counts", "features"))
+    assert counts.content_hash != features.content_hash
+
+
 def test_a_held_out_type_without_control_cells():
     cells = made_cells()
     keep = ~((cells.obs.cell_type == "B") & (cells.obs.condition == "ctrl"))
