@@ -138,7 +138,10 @@ def _store_plugins(overrides: Sequence[str]) -> None:
             if name in registry.builtin():
                 continue
             known = name == asked.get(group) or registry.loaded(name)
-            node = node_of(name, registry.get(name)) if known else {"name": name}
+            try:
+                node = node_of(name, registry.get(name)) if known else {"name": name}
+            except InputError:  # what its own run fails of; the others of a grid go on
+                node = {"name": name}
             ConfigStore.instance().store(name=name, group=group, node=node)
 
 

@@ -79,10 +79,11 @@ def _states(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _check_missing(model: Embedder, data: CellData, missing: np.ndarray) -> None:
     """A cell with counts in two genes that the model knows has a vector; with one it may be undefined."""
     missing = missing[_spread(len(missing), LOOKED_AT)]
-    known = model.match_genes(data.genes).ids >= 0 if isinstance(model, ModelAdapter) and len(missing) else None
+    ids = model.match_genes(data.genes).ids if isinstance(model, ModelAdapter) and len(missing) else None
     for row in missing:
         columns = data.rows(int(row), int(row) + 1).indices
-        genes = len(columns) if known is None else int(known[columns].sum())
+        # Several columns may be one gene, of which a model may read the first alone.
+        genes = len(columns) if ids is None else len(np.unique(ids[columns][ids[columns] >= 0]))
         if genes > 1:
             raise InternalError(
                 f"{model.spec.name}: no vector (NaN) for the cell {data.obs_names[row]} of {data.name}, which has "
@@ -102,13 +103,15 @@ def _check_order(model: Embedder, data: CellData, matrix: np.ndarray, rows: np.n
     between = np.linalg.norm(before[:, None] - before[None], axis=2)[np.triu_indices(len(rows), 1)]
     share, rounding = TOLERANCE[model.precision]
     allowed = share * float(np.median(between)) if len(between) else 0.0
-    allowed += rounding * float(np.median(np.linalg.norm(before, axis=1)))
+    # Of each cell's own length: where most vectors are zero, rounding is not.
+    allowed = allowed + rounding * np.maximum(np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1))
     moved = ~(np.linalg.norm(after - before, axis=1) <= allowed)
     if moved.any():
         raise InternalError(
             f"{model.spec.name}: {int(moved.sum())} of {len(rows)} cells of {data.name} have another vector when they "
             f"are embedded anew beside other cells ({data.obs_names[rows[moved][0]]}, …): the rows are not in the "
-            "order of the cells, or a vector depends on more than its own cell"
+            "order of the cells, or a vector depends on more than its own cell (a method that reads all cells at once "
+            "says so: spec.reads_batches)"
         )
 
 
@@ -138,6 +141,7 @@ def _cells(data: CellData, rows: np.ndarray) -> CellData:
         columns=data.columns,
         control=data.control,
         genes=data.genes,
+        values=data.values,
         min_coverage=0,
         warn_coverage=0,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import InputError
+from harness.errors import InputError, InternalError
 from harness.genes import GeneTable
 from harness.model import Embedder, ModelAdapter
 
@@ -35,6 +35,12 @@ def gene_matrix(
         found = contextual_genes(model, reference, genes, seed=seed, progress=progress)
     else:
         found = model.embed_genes(genes, reference=reference, seed=seed)
+    if len(found.matrix) != len(found.names) or np.isinf(found.matrix).any():
+        raise InternalError(
+            f"{model.spec.name}: embed_genes gave {len(found.matrix)} vectors for {len(found.names)} genes"
+            if len(found.matrix) != len(found.names)
+            else f"{model.spec.name}: embed_genes gave vectors that are not finite"
+        )
     if not len(found.names):
         some = ", ".join(genes.names[:3].tolist())
         raise InputError(f"{model.spec.name} knows none of the {len(genes)} genes ({some} …)")

@@ -12,7 +12,7 @@ from typing import Any
 from harness.config import complete, compose, from_omegaconf, key_of
 from harness.errors import InputError
 from harness.progress import track
-from harness.registry import CONF
+from harness.registry import CONF, MODELS
 from harness.results import ResultStore, RunRecord
 from harness.runner import execute, failure_id, finished, plan
 from harness.status import Board, print_record
@@ -59,7 +59,8 @@ def expand(overrides: Sequence[str]) -> list[tuple[str, ...]]:
 def sweeps(overrides: Sequence[str]) -> list[list[str]]:
     """The sweeps of a command: one, or as many as the `grids` of an experiment.
 
-    An experiment may declare a sweep (`hydra.sweeper.params`), and `grids`, a list of sweeps that each add to it. What
+    An experiment may declare a sweep (`hydra.sweeper.params`), and `grids`, a list of sweeps that each add to it;
+    `@networks` among its models stands for every network that can be pretrained here. What
     the command line sets itself goes before both.
     """
     from omegaconf import OmegaConf
@@ -72,8 +73,28 @@ def sweeps(overrides: Sequence[str]) -> list[list[str]]:
     given = {key_of(text) for text in overrides}
     found = []
     for grid in OmegaConf.select(experiment, "grids") or [{}]:
-        declared = [f"{key}={value}" for key, value in {**common, **grid}.items() if key not in given]
+        declared = [f"{key}={_every(value)}" for key, value in {**common, **grid}.items() if key not in given]
         found.append(complete([*declared, *overrides]))
+    return found
+
+
+def _every(value: Any) -> Any:
+    """`@networks` in a list of models: every network that can be pretrained here, those that were just added too."""
+    if "@networks" not in str(value).split(","):
+        return value
+    return ",".join(name for part in str(value).split(",") for name in (_networks() if part == "@networks" else [part]))
+
+
+def _networks() -> list[str]:
+    """The foundation models of this checkout that have `from_scratch`."""
+    found = []
+    for name in MODELS.builtin():
+        try:
+            cls = MODELS.get(name)
+        except Exception:  # what `list` and its own run say
+            continue
+        if cls.spec.kind == "foundation" and "from_scratch" in vars(cls):
+            found.append(name)
     return found
 
 

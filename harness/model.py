@@ -225,6 +225,8 @@ class ModelAdapter(Embedder):
         """The model's own predictor of expression after a perturbation of some of `genes`, still to be fitted."""
         raise NotApplicableError(f"{self.spec.title} has no perturbation predictor of its own")
 
+    #: Options that name a file or folder: what they hold, not where it is, is part of a run's id.
+    path_options: ClassVar[tuple[str, ...]] = ()
     #: Names (endings) of the linear modules LoRA wraps.
     lora_targets: tuple[str, ...] = ()
 

@@ -10,6 +10,8 @@ from typing import Any
 
 #: What the engine asks of a foundation model's config.
 FOUNDATION: dict[str, Any] = {"checkpoint": None, "variant": None, "readout": None, "size": "tiny"}
+#: What is taken of a config before a model sees it.
+RESERVED = frozenset({*FOUNDATION, "name", "variants", "label_exposure"})
 #: The ways of making a model whose first argument (the path, the genes) is no option.
 MAKERS = ("from_checkpoint", "from_scratch")
 
@@ -40,6 +42,23 @@ def without_default(cls: Any) -> str:
     """Why `cls` cannot be made from a config, in words: an option without a default; "" where it can."""
     bare = {p.name for p in parameters(cls) if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return f"its option {', '.join(sorted(bare))} has no default" if bare else ""
+
+
+def without_meaning(cls: Any) -> str:
+    """Why options of `cls` could not be set, in words; "" where they can.
+
+    The engine keeps the names it asks for to itself, and gives what one way of making a network takes to the other.
+    """
+    makers = [getattr(cls, name) for name in MAKERS if hasattr(cls, name)]
+    if not makers:
+        taken = sorted({p.name for p in parameters(cls)} & RESERVED - {"readout"})
+        return f"its option {', '.join(taken)} has a name that the engine keeps for itself" if taken else ""
+    own = [{p.name for p in inspect.signature(maker).parameters.values()} - RESERVED - {"seed"} for maker in makers]
+    if takes_any(cls) or len(makers) < 2:
+        return ""
+    firsts = {next(iter(inspect.signature(maker).parameters), "") for maker in makers}
+    one_sided = sorted((own[0] ^ own[1]) - firsts)
+    return f"its option {', '.join(one_sided)} is taken by one of {' and '.join(MAKERS)} only" if one_sided else ""
 
 
 def _plain(value: Any) -> bool:

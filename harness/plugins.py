@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.model import Embedder, FittedEmbedder, ModelAdapter, TaskBaseline
-from harness.options import without_default
+from harness.options import without_default, without_meaning
 from harness.precomputed import PrecomputedVectors
 from harness.spec import ModelSpec
 from harness.task import Task
@@ -33,7 +33,7 @@ def model_fault(name: str, cls: Any) -> str:
         return f"its spec says {spec.kind!r}, which the class is not"
     if spec.reads_labels and not spec.control:
         return "it reads the labels of the cells, which only a control may"
-    return _unfinished(cls) or without_default(cls)
+    return _unfinished(cls) or without_default(cls) or ("" if spec.kind == "precomputed" else without_meaning(cls))
 
 
 def task_fault(name: str, cls: Any) -> str:

@@ -139,6 +139,8 @@ def resolve(config: RunConfig, cache: Cache, corpus_of: Callable[[], CellData]) 
         exposed = exposed_tasks(spec, node, track)
         return ModelSource(spec, track, identity, lambda: cls(**options), label_exposure=exposed)
     device = device_for(cls, options, config.device)
+    named = {option: _file_of(option, options[option]) for option in cls.path_options if options.get(option)}
+    identity["options"] = {**options, **contents(named, cache)}
     identity |= {
         "track": config.track,
         "precision": config.precision,
@@ -287,6 +289,13 @@ def pretrained(
 def _named_after(variant: str, size: str) -> str:
     """The size, and what a model adds to it (`tiny, learned gene table`)."""
     return variant if variant.startswith(f"{size},") else size
+
+
+def _file_of(option: str, value: Any) -> Path:
+    path = Path(str(value)).expanduser()
+    if not path.exists():
+        raise InputError(f"model.{option}={value}: no such file or folder")
+    return path
 
 
 def find_checkpoint(config: RunConfig, spec: ModelSpec) -> Path:

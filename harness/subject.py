@@ -100,7 +100,7 @@ class Subject:
             raise InternalError("with setting=lora|full a task reads what Subject.finetune gives, not frozen vectors")
         if self.spec.kind == "predictor":
             raise NotApplicableError(f"{self.spec.title} predicts for {', '.join(self.spec.tasks)}; it embeds no cell")
-        if self.data.values == "features":
+        if self.data.values == "features" and self.spec.kind != "precomputed":
             raise NotApplicableError(f"{self.spec.title} reads counts, and {self.data.name} holds features")
         identity = self.identity
         if self.spec.kind != "embedding" or not isinstance(self.model, FittedEmbedder):

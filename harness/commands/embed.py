@@ -59,6 +59,8 @@ def main(arguments: list[str]) -> int:
     source = resolve(config, Cache(config.cache), lambda: open_corpus(config))
     if source.spec.kind == "predictor":
         raise InputError(f"{source.spec.name} predicts for {', '.join(source.spec.tasks)}; it embeds nothing")
+    if data.values == "features" and source.spec.kind != "precomputed":
+        raise InputError(f"{source.spec.name} reads counts, and {data.name} holds features (dataset.values=features)")
     model = source.model
     try:
         arrays = _arrays(model, data, level, genes, config.seed)

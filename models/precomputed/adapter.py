@@ -116,6 +116,7 @@ class Precomputed(PrecomputedVectors):
     def named(cls, options: Mapping[str, Any]) -> tuple[str, str]:
         """See `PrecomputedVectors.named`: an `obsm` is called by its key, `X_scgpt` is scgpt."""
         key, file, said = options.get("key"), options.get("path") or options.get("genes") or "", options.get("title")
+        said, key, file = (None if each is None else str(each) for each in (said, key, file))
         title = str(said or (key or "").removeprefix("X_") or Path(file).name.partition(".")[0])
         return title, ", ".join(filter(None, (said, key))) or title
 
@@ -227,6 +228,9 @@ def _file(option: str, said: str) -> Path:
 
 def _refuse_odd(options: Mapping[str, Any]) -> None:
     """Refuse options that name nothing, or a part of what is not named."""
+    for option in ("path", "key", "names", "genes", "gene_key", "gene_names"):
+        if not isinstance(options.get(option) or "", str | Path):
+            raise InputError(f"model.{option}={options[option]}: text is expected; put it in quotes")
     if not any(options.get(option) for option in ("path", "key", "genes")):
         raise InputError(ASK)
     for part, whole in (("names", "path"), ("gene_names", "genes"), ("gene_key", "genes")):

@@ -97,7 +97,14 @@ def _numpy(path: Path, key: str | None) -> tuple[Any, Any, str]:
                     f"{path} has no array {wanted}; it has {', '.join(file.files) or 'none'}. Expected: {EMBEDDINGS} "
                     f"(n x d; or name it in model.key=, model.gene_key=) and {NAMES} (n)"
                 )
-            return file[wanted], file.get(NAMES), f"{path}: {wanted}"
+            found, names = file[wanted], file.get(NAMES)
+            others = [] if names is not None else _may_be_names(file, wanted, len(found) if found.ndim else 0)
+            if others:  # rows matched by order, with their names beside them unread, would be silently wrong
+                raise InputError(
+                    f"{path} has no {NAMES}, and {few(others)}, with an entry for each row of {wanted}: if these name "
+                    f"the rows, save them as {NAMES}; if not, save {wanted} as .npy, and rows are taken in order"
+                )
+            return found, names, f"{path}: {wanted}"
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         if "pickle" in str(error) or "Python objects" in str(error):
             raise InputError(
@@ -105,6 +112,11 @@ def _numpy(path: Path, key: str | None) -> tuple[Any, Any, str]:
                 "np.savez(FILE, embeddings=np.asarray(vectors, 'float32'), names=np.asarray(names, str))"
             ) from None
         raise InputError(f"{path} cannot be read as {path.suffix}: {' '.join(str(error).split())}") from None
+
+
+def _may_be_names(file: Any, wanted: str, n: int) -> list[str]:
+    """Arrays of an archive that have one entry for each of `n` rows."""
+    return [name for name in file.files if name != wanted and file[name].shape == (n,)]
 
 
 def _no_key(path: Path, key: str | None) -> None:

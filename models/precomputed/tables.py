@@ -88,6 +88,11 @@ def of_frame(frame: Any, where: str) -> tuple[np.ndarray, np.ndarray | None]:
     names = None if isinstance(frame.index, pd.RangeIndex) else frame.index
     if names is None and frame.shape[1] and not pd.api.types.is_numeric_dtype(frame.iloc[:, 0]):
         names, frame = frame.iloc[:, 0], frame.iloc[:, 1:]
+    if names is None and frame.shape[1] > 1 and _counts_cells(frame):
+        raise InputError(
+            f"{where}: the first column, {frame.columns[0]}, holds whole numbers that never repeat, the others do not: "
+            "if it names the rows, save it as text or as the index; if it is one of the vectors' numbers, as a float"
+        )
     named = None if names is None else np.asarray([str(name) for name in names], np.str_)
     rows = range(len(frame)) if named is None else named
     return numbers(frame, [str(row) for row in rows], where), named
@@ -103,8 +108,8 @@ def numbers(frame: Any, names: list[str], where: str) -> np.ndarray:
     """
     import pandas as pd
 
-    kinds = [dtype.kind if isinstance(dtype, np.dtype) else "O" for dtype in frame.dtypes]
-    wrong = [i for i, kind in enumerate(kinds) if kind not in "fiu"]
+    numeric = [pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in frame.dtypes]
+    wrong = [i for i, fits in enumerate(numeric) if not fits]
     if wrong:
         values = frame.iloc[:, wrong[0]]
         strange = pd.to_numeric(values.astype(str), errors="coerce").isna().to_numpy() & values.notna().to_numpy()
@@ -113,7 +118,25 @@ def numbers(frame: Any, names: list[str], where: str) -> np.ndarray:
             f"{where} has {len(wrong)} columns that hold no numbers: {few([str(frame.columns[i]) for i in wrong])} "
             f"({values.iloc[row]!r} in the row of {names[row]}); remove them, the vectors alone are expected"
         )
-    return np.asarray(frame.to_numpy())
+    plain = all(
+        isinstance(dtype, np.dtype) for dtype in frame.dtypes
+    )  # else of pandas' own, which know a missing value
+    return np.asarray(frame.to_numpy() if plain else frame.to_numpy(dtype=float, na_value=np.nan))
+
+
+def _counts_cells(frame: Any) -> bool:
+    """Whether the first column of a table looks like ids: whole numbers, all different, beside columns of others."""
+    import pandas as pd
+
+    first, others = frame.iloc[:, 0], frame.dtypes.iloc[1:]
+    whole = pd.api.types.is_integer_dtype(first.dtype) and first.is_unique
+    return whole and not any(pd.api.types.is_integer_dtype(dtype) for dtype in others)
+
+
+#: What stands above a column of names.
+HEADERS = frozenset(
+    {"", "name", "names", "id", "ids", "cell", "cells", "cell_id", "barcode", "barcodes", "obs_names"}
+) | {"index", "gene", "genes", "gene_id", "gene_name", "symbol"}
 
 
 def read_names(path: Path, n: int) -> np.ndarray:
@@ -125,7 +148,8 @@ def read_names(path: Path, n: int) -> np.ndarray:
         It holds another number of names.
     """
     found = [line[0] if line else "" for line in _lines(path, separator(path))]
-    found = found[len(found) == n + 1 :]
+    if len(found) == n + 1 and found[0].lower() in HEADERS:
+        found = found[1:]
     if len(found) != n:
         raise InputError(f"{path} holds {len(found)} names for {n} rows; a name a line is expected, in their order")
     return np.asarray(found, np.str_)

@@ -63,6 +63,7 @@ class ScBert(ModelAdapter):
         pretraining="human cells of PanglaoDB, masked levels of expression",
         species=("human",),
     )
+    path_options = ("gene2vec",)
     lora_targets = ("fn.to_q", "fn.to_k", "fn.to_v", "fn.to_out")
     #: How the weights file fitted the network; None for a fresh one.
     load_report: LoadReport | None = None
@@ -118,6 +119,8 @@ class ScBert(ModelAdapter):
         from models.scbert.network import Network
 
         _checked_readout(readout)
+        if gene2vec is not None:
+            raise InputError(f"model.gene2vec={gene2vec} is for a fresh network; the weights of {path} hold theirs")
         weights = release.find_weights(path, variant)
         genes = release.find_genes(weights)
         symbols, found = release.read_genes(genes), release.read_checkpoint(weights)

@@ -1,7 +1,8 @@
 """Gradients of both losses of CellOT with respect to the parameters, written out, and the optimiser that follows them.
 
-The published code differentiates through a gradient (`create_graph`), which costs several times the arithmetic that is
-needed. Leaky ReLU has no second derivative (almost everywhere), so a step is a handful of matrix products.
+The published code differentiates through a gradient (`create_graph`), which takes two to three times as long
+(tests/benchmarks/test_cellot_speed.py). Leaky ReLU has no second derivative almost everywhere, so a step is a handful
+of matrix products.
 """
 
 from __future__ import annotations

@@ -168,3 +168,17 @@ def test_a_wrong_row_is_caught_in_a_run(data, tmp_path):
             Subject(source, data, Cache(tmp_path)).cells()
     model.changed = lambda x: x
     assert Subject(source, data, Cache(tmp_path)).cells().shape == (N, 80)
+
+
+def test_where_most_vectors_are_zero_rounding_is_no_lie(data):
+    rng = np.random.default_rng(0)
+    matrix = np.zeros((data.n_obs, 5), np.float32)
+    matrix[::13] = rng.normal(size=(len(matrix[::13]), 5))
+
+    class Sparse(Fitted):
+        def transform(self, counts):
+            key = {row.tobytes(): i for i, row in enumerate(np.asarray(data.counts().todense()))}
+            rows = [key[row.tobytes()] for row in np.asarray(counts.todense())]
+            return matrix[rows] * (1 + 1e-6)
+
+    hold(Sparse(), data, matrix)

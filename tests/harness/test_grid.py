@@ -171,3 +171,12 @@ def test_a_run_that_takes_too_long_is_recorded_and_the_grid_goes_on(bench, tmp_p
     assert {r.model: r.status for r in ResultStore(tmp_path / "results").records()} == {"hvg": "timeout", "svm": "ok"}
     monkeypatch.undo()
     assert bench("run", "-m", "model=hvg,svm", "task=annotation", "task.heads=[knn]")[0] == 0
+
+
+def test_every_network_joins_a_grid_that_asks_for_all():
+    from harness.grid import sweeps
+
+    (demo,) = sweeps(["experiment=demo"])
+    models = next(text for text in demo if text.startswith("model=")).removeprefix("model=").split(",")
+    assert {"svm", "cellfm", "scbert", "uce"} <= set(models) and len(models) == len(set(models))
+    assert "precomputed" not in models and "@networks" not in models

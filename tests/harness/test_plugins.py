@@ -222,6 +222,7 @@ def test_two_packages_never_share_a_number(install, tmp_path):
         (BASELINE.format(name="broken").replace('"embedding"', '"foundation"'), "its spec says 'foundation'"),
         (BASELINE.format(name="broken").replace("def fit", "def fits"), "it lacks fit"),
         (BASELINE.format(name="broken").replace("width: int = 3", "width"), "its option width has no default"),
+        (BASELINE.format(name="broken").replace("width: int", "size: int"), "its option size has a name that the engine"),
         (BASELINE.format(name="broken").replace("spec = ", "about = "), "its spec is no harness.ModelSpec"),
         ("from harness import register_model\n@register_model('pca')\nclass Model: pass", "two models want the name"),
     ],
@@ -239,6 +240,7 @@ def test_a_broken_model_is_named_and_hurts_no_one(install, bench, code, reason):
         for text in (err, warning):
             assert all(word in text for word in ("'broken'", "bad-package 1.5", "bad_package:Model", reason)), text
     assert compose(["model=pca", "task=annotation"]).model["name"] == "pca"
+    assert compose(["model=broken", "task=annotation"]).model == {"name": "broken"}  # one failed cell of a grid
     assert _check_one_of_all("broken") == 1  # check all goes on
 
 

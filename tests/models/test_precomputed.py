@@ -467,3 +467,35 @@ def test_the_conformance_checks_make_vectors_of_their_own(tmp_path):
     assert {r.status for r in results} == {"pass"} and exit_code(results) == 0
     with pytest.raises(InputError, match=r"leave model\.path= out"):
         run_checks(MODELS.get("precomputed"), options={"path": str(tmp_path)})
+
+
+def test_names_under_another_key_are_not_passed_over(tmp_path, cells, vectors, names):
+    np.savez(tmp_path / "v.npz", embeddings=vectors[::-1], barcodes=names[::-1])
+    with pytest.raises(InputError, match=r"has no names, and barcodes, with an entry for each row"):
+        given(cells, path=str(tmp_path / "v.npz")).embed_cells(cells)
+
+
+def test_a_column_of_whole_numbers_may_be_ids(vectors):
+    frame = pd.DataFrame(vectors).add_prefix("d")
+    frame.insert(0, "cell_id", np.arange(len(frame))[::-1])
+    with pytest.raises(InputError, match="cell_id, holds whole numbers that never repeat"):
+        of_frame(frame, "v.parquet")
+    counts = pd.DataFrame(np.arange(12).reshape(4, 3))  # a table of whole numbers is a table
+    assert of_frame(counts, "v.parquet")[1] is None
+
+
+def test_pandas_own_numbers(vectors):
+    frame = pd.DataFrame(vectors.astype(float)).convert_dtypes()
+    frame.iloc[1] = pd.NA
+    matrix, _ = of_frame(frame, "v.parquet")
+    assert np.isnan(matrix[1]).all() and np.allclose(matrix[0], vectors[0])
+
+
+@pytest.mark.parametrize("options", [{"path": 5}, {"key": 1}, {"genes": 2.5}])
+def test_options_that_are_no_text(options):
+    with pytest.raises(InputError, match="text is expected"):
+        load_model("precomputed", **options)
+
+
+def test_a_title_may_be_a_number():
+    assert MODELS.get("precomputed").named({"path": "a.npz", "title": 2024})[0] == "2024"

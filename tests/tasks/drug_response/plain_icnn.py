@@ -13,7 +13,7 @@ def network(dim, hidden, seed=0, quadratic=False, init=(-1.0, 1.0), dtype=torch.
     made.parts.bias.normal_(generator=draw)
     made.parts.last_bias.normal_(generator=draw)
     if quadratic:
-        made.parts.quadratic.uniform_(0.5, 2, generator=draw)
+        made.quadratic.uniform_(0.5, 2, generator=draw)
     return made
 
 

@@ -24,9 +24,7 @@ def by_name(parts, like):
 def same(found, expected):
     assert found.keys() == expected.keys()
     for name in found:
-        torch.testing.assert_close(
-            found[name], expected[name], atol=1e-12, rtol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-12, rtol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize(("dim", "hidden"), SIZES)
