@@ -73,13 +73,18 @@ def sweeps(overrides: Sequence[str]) -> list[list[str]]:
     given = {key_of(text) for text in overrides}
     found = []
     for grid in OmegaConf.select(experiment, "grids") or [{}]:
-        declared = [f"{key}={_every(value)}" for key, value in {**common, **grid}.items() if key not in given]
+        declared = [f"{key}={_written(value)}" for key, value in {**common, **grid}.items() if key not in given]
         found.append(complete([*declared, *overrides]))
     return found
 
 
-def _every(value: Any) -> Any:
-    """`@networks` in a list of models: every network that can be pretrained here, those that were just added too."""
+def _written(value: Any) -> Any:
+    """A value of an experiment as the command line has it: `null`, not Python's None, which Hydra takes for a word.
+
+    `@networks` in a list of models is every network that can be pretrained here, those that were just added too.
+    """
+    if value is None:
+        return "null"
     if "@networks" not in str(value).split(","):
         return value
     return ",".join(name for part in str(value).split(",") for name in (_networks() if part == "@networks" else [part]))

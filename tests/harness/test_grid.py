@@ -180,3 +180,10 @@ def test_every_network_joins_a_grid_that_asks_for_all():
     models = next(text for text in demo if text.startswith("model=")).removeprefix("model=").split(",")
     assert {"svm", "cellfm", "scbert", "uce"} <= set(models) and len(models) == len(set(models))
     assert "precomputed" not in models and "@networks" not in models
+
+
+def test_null_in_a_grid_is_no_word():
+    from harness.grid import sweeps
+
+    assert any("task.held_out=null" in sweep for sweep in sweeps(["experiment=drug_real"]))
+    assert not any(text.endswith("=None") for sweep in sweeps(["experiment=drug_real"]) for text in sweep)

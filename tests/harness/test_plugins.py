@@ -222,7 +222,10 @@ def test_two_packages_never_share_a_number(install, tmp_path):
         (BASELINE.format(name="broken").replace('"embedding"', '"foundation"'), "its spec says 'foundation'"),
         (BASELINE.format(name="broken").replace("def fit", "def fits"), "it lacks fit"),
         (BASELINE.format(name="broken").replace("width: int = 3", "width"), "its option width has no default"),
-        (BASELINE.format(name="broken").replace("width: int", "size: int"), "its option size has a name that the engine"),
+        (
+            BASELINE.format(name="broken").replace("width: int", "size: int"),
+            "its option size has a name that the engine",
+        ),
         (BASELINE.format(name="broken").replace("spec = ", "about = "), "its spec is no harness.ModelSpec"),
         ("from harness import register_model\n@register_model('pca')\nclass Model: pass", "two models want the name"),
     ],
