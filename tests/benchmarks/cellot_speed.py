@@ -162,6 +162,7 @@ def compare(dim: int, threads: int, iterations: int, chunk: int) -> dict[str, An
         start = np.array([time.perf_counter(), time.process_time()])
         advance(chunk)
         spent[name].append(np.array([time.perf_counter(), time.process_time()]) - start)
+        print(dim, "dimensions,", threads, "threads,", name, spent[name][-1].round(2), file=sys.stderr, flush=True)
     for column, clock in enumerate(("wall", "cpu")):
         seconds = {name: np.array(each)[:, column] for name, each in spent.items()}
         measured = {
