@@ -10,7 +10,7 @@ from typing import Any
 
 #: What the engine asks of a foundation model's config.
 FOUNDATION: dict[str, Any] = {"checkpoint": None, "variant": None, "readout": None, "size": "tiny"}
-#: What is taken of a config before a model sees it.
+#: Keys of a model's config that are the engine's; all others are options of the model.
 RESERVED = frozenset({*FOUNDATION, "name", "variants", "label_exposure"})
 #: The ways of making a model whose first argument (the path, the genes) is no option.
 MAKERS = ("from_checkpoint", "from_scratch")

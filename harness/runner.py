@@ -208,7 +208,7 @@ def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
         run_id=planned.run_id,
         status="ok",
         model=source.spec.name,
-        variant=subject.about.get("variant") or source.variant or _own_variant(source),
+        variant=subject.variant,
         label=subject.label(),
         track=source.track,
         task=task.name,
@@ -236,11 +236,6 @@ def _run(planned: Planned, store: ResultStore, progress: bool) -> RunRecord:
         cost=subject.cost(task_s, cost.peak_rss_mb, cost.peak_gpu_mb),
         provenance=_provenance(config, planned, subject),
     )
-
-
-def _own_variant(source: ModelSource) -> str:
-    """What a baseline of one task says of itself, such as the space it works in."""
-    return source.model.variant if source.spec.kind == "predictor" else ""
 
 
 def _provenance(config: RunConfig, planned: Planned | None = None, subject: Subject | None = None) -> Provenance:

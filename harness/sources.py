@@ -24,7 +24,7 @@ from harness.errors import InputError
 from harness.exposure import LABEL_EXPOSURE, exposed_tasks
 from harness.loading import locate
 from harness.model import ModelAdapter
-from harness.options import parameters, takes_any
+from harness.options import RESERVED, parameters, takes_any
 from harness.places import checkpoint_folders, checkpoints_root, variant_name
 from harness.precomputed import contents
 from harness.recipe import Recipe
@@ -32,9 +32,6 @@ from harness.registry import MODELS
 from harness.results import content_id
 from harness.spec import ModelSpec
 from harness.vocabulary import vocabulary
-
-#: Keys of a model's config that are the engine's; all others are options of the model.
-ENGINE_KEYS = frozenset({"name", "checkpoint", "variant", "readout", "size", "variants", "label_exposure"})
 
 
 @dataclass
@@ -225,7 +222,7 @@ def _from_files(config: RunConfig, cls: Any, identity: dict[str, Any], cache: Ca
 
 def options_of(cls: Any, node: Mapping[str, Any]) -> dict[str, Any]:
     """The model's own options in its node of the config; InputError for one it does not take."""
-    options = {key: value for key, value in node.items() if key not in ENGINE_KEYS}
+    options = {key: value for key, value in node.items() if key not in RESERVED}
     check_options(cls, options)
     return options
 

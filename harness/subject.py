@@ -305,15 +305,24 @@ class Subject:
             task_s=task_s,
         )
 
+    @property
+    def _own_variant(self) -> str:
+        """What a baseline of one task says of itself, such as the space it works in."""
+        return self.model.variant if self.spec.kind == "predictor" else ""
+
+    @property
+    def variant(self) -> str:
+        """Which weights, size or kind of the model it is."""
+        return self.about.get("variant") or self.source.variant or self._own_variant
+
     def label(self) -> str:
         """What the row says of itself: `cellfm · scratch · 0.6M params · 2.6k cells`."""
         track, about = self.source.track, self.about
         if self.source.title:
             return self.source.title
         if track in ("baseline", "control"):
-            own = self.model.variant if self.spec.kind == "predictor" else ""
-            return f"{self.spec.title} · {own}" if own else self.spec.title
-        variant = about.get("variant") or self.source.variant
+            return " · ".join(filter(None, (self.spec.title, self._own_variant)))
+        variant = self.variant
         own = [text for text in variant.split(", ")[1:] if text]  # what a model adds to its size
         if track == "untrained":
             return " · ".join([self.spec.name, "untrained", *own])
