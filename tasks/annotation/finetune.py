@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import InputError
+from tasks.tuning_notes import note_tuning
 
 if TYPE_CHECKING:
     from harness.data import CellData
@@ -27,7 +28,6 @@ def finetuned_scores(
     InputError
         One cell type only to learn, or no test cell that can be read.
     """
-    import pandas as pd
     from scipy.special import softmax
 
     from harness.classification import Classification
@@ -40,19 +40,5 @@ def finetuned_scores(
     test = split.test[readable[split.test]]
     if not len(test):
         raise InputError(f"{subject.spec.name} reads none of the {len(split.test)} test cells of {data.name}")
-    if tuned.smoke and "smoke" not in result.flags:
-        result.flags.append("smoke")
-    told = {
-        "optimiser steps": tuned.steps,
-        "epochs, best": f"{tuned.epochs}, {tuned.best_epoch}",
-        "cells fine-tuned on, validated on": f"{tuned.n_training}, {tuned.n_validation}",
-        "learning rate": tuned.learning_rate,
-        "seconds of fine-tuning": round(tuned.seconds, 2),
-    }
-    for what, value in told.items():
-        others = result.notes.get(what)
-        result.notes[what] = value if others is None else f"{others}; {value}"
-    curve = pd.DataFrame(tuned.curve).assign(fold=split.name)
-    earlier = result.tables.get("finetuning")
-    result.tables["finetuning"] = curve if earlier is None else pd.concat([earlier, curve])
+    note_tuning(tuned, split.name, result)
     return tuned.head_name, test, types, softmax(outputs[test].astype(np.float64), axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from harness.errors import InputError
 from tasks.drug_response.problem import Populations
 from tasks.drug_response.spaces import Space
+from tasks.tuning_notes import note_tuning
 
 if TYPE_CHECKING:
     from harness.data import CellData
@@ -76,17 +78,30 @@ def frozen_space(
         seed,
         progress=progress,
     )
+    reading = _reading(fold, readable, codes, fitted)
+    notes: dict[str, Any] = {
+        "codes": f"{reading.space.test.shape[1]} ({'PCA of the vectors' if code == 'pca' else 'vectors'})"
+    }
+    if fitted.steps:
+        notes["decoder steps, kept"] = f"{fitted.steps}, {fitted.kept_step}"
+    return reading, notes
+
+
+def _reading(
+    fold: DrugFold,
+    readable: np.ndarray,
+    codes: Callable[[np.ndarray], np.ndarray],
+    decode: Callable[[np.ndarray], np.ndarray],
+) -> Reading:
+    """The space of a fold; `codes` are those of the rows it is given that the model can read."""
     space = Space(
         Populations(codes(fold.train.control), codes(fold.train.treated)),
         Populations(codes(fold.val.control), codes(fold.val.treated)),
         codes(fold.test.control),
-        fitted,
+        decode,
         codes(fold.test.treated),
     )
-    notes: dict[str, Any] = {"codes": f"{space.test.shape[1]} ({'PCA of the vectors' if code == 'pca' else 'vectors'})"}
-    if fitted.steps:
-        notes["decoder steps, kept"] = f"{fitted.steps}, {fitted.kept_step}"
-    return Reading(space, readable[fold.test.control], readable[fold.test.treated]), notes
+    return Reading(space, readable[fold.test.control], readable[fold.test.treated])
 
 
 def _check(fold: DrugFold, readable: np.ndarray) -> None:
@@ -116,7 +131,6 @@ def tuned_space(
 
     The curve of the training goes into `result.tables`, each fold's own.
     """
-    import pandas as pd
     import torch
 
     from tasks.drug_response.reconstruction import Reconstruction
@@ -133,29 +147,11 @@ def tuned_space(
             found = head.decode(torch.as_tensor(np.asarray(codes, np.float32), device=device))  # type: ignore[operator]
         return found.float().cpu().numpy()
 
-    if tuned.smoke and "smoke" not in result.flags:
-        result.flags.append("smoke")
-    curve = pd.DataFrame(tuned.curve).assign(fold=fold.name)
-    earlier = result.tables.get("finetuning")
-    result.tables["finetuning"] = curve if earlier is None else pd.concat([earlier, curve])
+    note_tuning(tuned, fold.name, result)
     readable = ~np.isnan(outputs).any(axis=1)
     _check(fold, readable)
 
     def codes(part: np.ndarray) -> np.ndarray:
         return outputs[part[readable[part]]]
 
-    space = Space(
-        Populations(codes(fold.train.control), codes(fold.train.treated)),
-        Populations(codes(fold.val.control), codes(fold.val.treated)),
-        codes(fold.test.control),
-        decode,
-        codes(fold.test.treated),
-    )
-    notes = {
-        "codes": f"{size} (tuned)",
-        "optimiser steps": tuned.steps,
-        "epochs, best": f"{tuned.epochs}, {tuned.best_epoch}",
-        "cells fine-tuned on, validated on": f"{tuned.n_training}, {tuned.n_validation}",
-        "seconds of fine-tuning": round(tuned.seconds, 2),
-    }
-    return Reading(space, readable[fold.test.control], readable[fold.test.treated]), notes
+    return _reading(fold, readable, codes, decode), {"codes": f"{size} (tuned)"}

@@ -28,19 +28,22 @@ def step_lines(cells: FoldCells, found: Answer, markers: int, seed: int) -> list
     given: dict[str, tuple[np.ndarray, np.ndarray]] = {"identity": (control, treated), "half": (half, rest)}
     if found.untransported is not None and found.decoded is not None:
         given |= {"untransported": (found.untransported, treated), "decoded": (found.decoded, treated)}
-    lines = []
-    for head, predicted in found.predicted.items():
-        for step, (guess, truth) in {**given, "predicted": (predicted, treated)}.items():
-            scores = response_scores(guess, truth, control, chosen, most=0)
-            lines += [
-                {
-                    "drug": fold.drug,
-                    "held_out": fold.held_out,
-                    "step": step,
-                    "head": head,
-                    "metric": metric,
-                    "value": scores[metric],
-                }
-                for metric in METRICS
-            ]
-    return lines
+    known = {step: _scores(*pair, control, chosen) for step, pair in given.items()}
+    return [
+        {
+            "drug": fold.drug,
+            "held_out": fold.held_out,
+            "step": step,
+            "head": head,
+            "metric": metric,
+            "value": scores[metric],
+        }
+        for head, predicted in found.predicted.items()
+        for step, scores in {**known, "predicted": _scores(predicted, treated, control, chosen)}.items()
+        for metric in METRICS
+    ]
+
+
+def _scores(guess: np.ndarray, truth: np.ndarray, control: np.ndarray, markers: np.ndarray) -> dict[str, float]:
+    """Scores of means alone."""
+    return response_scores(guess, truth, control, markers, most=0)
