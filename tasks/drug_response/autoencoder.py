@@ -21,6 +21,7 @@ from harness.errors import InputError, InternalError
 from harness.networks import seeded
 from harness.progress import track
 from harness.torch_learner import training_mode
+from tasks.settings import settings_of
 
 #: Cells that go through the network at a time, outside of training.
 ROWS = 4096
@@ -76,10 +77,7 @@ class AutoEncoderSettings:
         InputError
             A setting there is not, or a value that means nothing.
         """
-        unknown = sorted(set(settings) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise InputError(f"{where}.{unknown[0]}: the autoencoder has {', '.join(cls.__dataclass_fields__)}")
-        made = cls(**settings)
+        made = settings_of(cls, settings, where, "the autoencoder")
         for name in ("latent", "batch", "steps", "check_every", "decay_every"):
             if not _whole(value := getattr(made, name)):
                 raise InputError(f"{where}.{name}={value}: expected a whole number from 1")

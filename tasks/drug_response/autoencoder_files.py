@@ -13,6 +13,7 @@ from harness.checkpoints import load_state, read_torch
 from harness.errors import InputError
 from harness.networks import empty
 from tasks.drug_response.autoencoder import AutoEncoder, AutoEncoderSettings, FittedAutoEncoder
+from tasks.drug_response.run_config import read_config
 
 #: What a network is made of; the authors' code refuses other keys of `model` too.
 MODEL_KEYS = {"name", "hidden_units", "latent_dim", "beta", "dropout", "input_dim"}
@@ -65,7 +66,7 @@ def read_autoencoder(folder: str | Path) -> SavedAutoEncoder:
         (with the report key by key).
     """
     folder = Path(folder)
-    config = _read_config(folder / "config.yaml")
+    config = _config_of(folder / "config.yaml")
     settings = _settings(config, folder / "config.yaml")
     file = next((file for file in _candidates(folder) if file.is_file()), None)
     if file is None:
@@ -88,15 +89,8 @@ def _candidates(folder: Path) -> list[Path]:
     return [folder / "cache" / name for name in ("model.pt", "last.pt")]
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; it stands beside cache/ in the folder of a model of CellOT")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+def _config_of(path: Path) -> dict[str, Any]:
+    config = read_config(path)
     model = config.get("model") if isinstance(config, dict) else None
     name = model.get("name") if isinstance(model, dict) else None
     if name != "scgen":

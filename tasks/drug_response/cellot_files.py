@@ -16,6 +16,7 @@ from tasks.drug_response.cellot_gradients import Adam
 from tasks.drug_response.cellot_potentials import Potentials
 from tasks.drug_response.cellot_settings import PUBLISHED, CellOTSettings
 from tasks.drug_response.icnn import ICNN
+from tasks.drug_response.run_config import read_config
 
 #: What a network is made of, in `model` and in `model.f` and `model.g`; the last four change nothing here.
 MODEL_KEYS = ("hidden_units", "fnorm_penalty", "kernel_init_fxn", "softplus_W_kernels", "activation")
@@ -76,7 +77,7 @@ def read_cellot(folder: str | Path, which: str | None = None) -> SavedCellOT:
         weights do not fit it (with the report key by key).
     """
     folder = Path(folder)
-    config = _read_config(folder / "config.yaml")
+    config = _config_of(folder / "config.yaml")
     settings = _settings(config, folder / "config.yaml")
     names = ("model", "last") if which is None else (which,)
     files = [folder / "cache" / f"{name}.pt" for name in names]
@@ -98,15 +99,8 @@ def read_cellot(folder: str | Path, which: str | None = None) -> SavedCellOT:
     return SavedCellOT(potentials, settings, _autoencoder(config, folder), config)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; it stands beside cache/ in the folder of a run of CellOT")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+def _config_of(path: Path) -> dict[str, Any]:
+    config = read_config(path)
     if not isinstance(config, dict):
         raise InputError(f"{path}: sections such as model and optim are expected, found {type(config).__name__}")
     for name in ("model", "optim", "training", "dataloader", "data"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import InputError
+from tasks.settings import settings_of
 
 #: Numbers and the interval each lies in, [least, bound).
 WHOLE = {"batch": 1, "inner": 1, "steps": 1, "check_every": 1}
@@ -80,10 +81,7 @@ class CellOTSettings:
         InputError
             There is no setting of that name, or its value means nothing.
         """
-        unknown = sorted(set(map(str, settings)) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise InputError(f"{where}.{unknown[0]}: CellOT has {', '.join(cls.__dataclass_fields__)}")
-        return cls(**settings)
+        return settings_of(cls, settings, where, "CellOT")
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing.

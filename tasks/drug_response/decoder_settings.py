@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import InputError
+from tasks.settings import settings_of
 
 KINDS = ("mlp", "linear")
 
@@ -40,10 +41,7 @@ class DecoderSettings:
     @classmethod
     def of(cls, settings: Mapping[str, Any], where: str) -> DecoderSettings:
         """Settings of a config node; InputError for one there is not, or a value that means nothing."""
-        unknown = sorted(set(settings) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise InputError(f"{where}.{unknown[0]}: the decoder has {', '.join(cls.__dataclass_fields__)}")
-        made = cls(**settings)
+        made = settings_of(cls, settings, where, "the decoder")
         if made.kind not in KINDS:
             raise InputError(f"{where}.kind={made.kind}: expected {' or '.join(KINDS)}")
         for name in ("hidden", "batch", "steps", "check_every", "patience"):

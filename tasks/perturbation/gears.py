@@ -21,6 +21,7 @@ from tasks.perturbation.cells import TOP_DE
 from tasks.perturbation.conditions import CONTROL, Condition
 from tasks.perturbation.gears_graphs import CORRELATION, JACCARD, NEIGHBOURS, coexpression_graph, go_graph, reached
 from tasks.perturbation.problem import PerturbationBaseline, Problem
+from tasks.settings import settings_of
 
 if TYPE_CHECKING:
     from tasks.perturbation.gears_network import GearsNetwork
@@ -80,10 +81,7 @@ class GearsSettings:
     @classmethod
     def of(cls, settings: Mapping[str, Any], where: str) -> GearsSettings:
         """Settings of a config node; InputError for one there is not."""
-        unknown = sorted(set(settings) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise InputError(f"{where}.{unknown[0]}: GEARS has {', '.join(cls.__dataclass_fields__)}")
-        return cls(**settings)
+        return settings_of(cls, settings, where, "GEARS")
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing.
