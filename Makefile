@@ -5,7 +5,12 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp
 TESTS  ?= tests
 
-.PHONY: env demo test lint bench screenshots clean
+# Of the showcase: small or full, how many runs at a time, and the folder with the files of its data sets.
+SIZE   ?= small
+JOBS   ?= 2
+DATA   ?= $(or $(CELLFM_BENCH_DATA),../shared/data)
+
+.PHONY: env demo showcase test lint bench screenshots clean
 
 env: $(STAMP)
 
@@ -20,6 +25,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/cellfm-bench run -m experiment=demo
 	@$(BIN)/cellfm-bench report results=outputs/demo/results
+
+# Killed, the same command goes on where it was.
+showcase: $(STAMP)
+	@$(BIN)/cellfm-bench showcase size=$(SIZE) jobs=$(JOBS) data=$(DATA)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(TESTS)

@@ -189,9 +189,8 @@ def from_omegaconf(cfg: Any) -> RunConfig:
     from omegaconf import OmegaConf
 
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    plain.pop("hydra", None)
-    plain.pop("experiment", None)
-    plain.pop("grids", None)
+    for key in ("hydra", "experiment", "grids", "sizes"):  # a grid's own
+        plain.pop(key, None)
     for key, allowed in {
         "track": ("published", "scratch", "untrained"),
         "setting": SETTINGS,

@@ -5,17 +5,22 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
 from harness.config import complete, compose, from_omegaconf, key_of
-from harness.errors import InputError
+from harness.errors import InputError, one_line
 from harness.progress import track
 from harness.registry import CONF, MODELS
 from harness.results import ResultStore, RunRecord
 from harness.runner import execute, failure_id, finished, plan
 from harness.status import Board, print_record
+
+#: The size of an experiment as its file has it.
+AS_WRITTEN = "full"
 
 #: Set while a grid runs in this process; the job then reports to it.
 _board: Board | None = None
@@ -30,6 +35,8 @@ class Cell:
     failure_id: str
     results: str
     labels: dict[str, Any]
+    #: Why it cannot be computed as things are; empty where it can.
+    problem: str = ""
 
     def record(self) -> RunRecord | None:
         """The record of this run, whatever its status."""
@@ -60,20 +67,36 @@ def sweeps(overrides: Sequence[str]) -> list[list[str]]:
     """The sweeps of a command: one, or as many as the `grids` of an experiment.
 
     An experiment may declare a sweep (`hydra.sweeper.params`), and `grids`, a list of sweeps that each add to it;
-    `@networks` among its models stands for every network that can be pretrained here. What
-    the command line sets itself goes before both.
+    `@networks` among its models stands for every network that can be pretrained here. `size=NAME` makes the changes
+    that the experiment, and each of its grids, declares under `sizes`. What the command line sets goes before all.
+
+    Raises
+    ------
+    InputError
+        A size without an experiment, or one that the experiment does not have.
     """
-    from omegaconf import OmegaConf
+    import yaml
 
     named = [text.partition("=")[2] for text in overrides if key_of(text) == "experiment"]
+    size = next((text.partition("=")[2] for text in overrides if key_of(text) == "size"), AS_WRITTEN)
+    overrides = [text for text in overrides if key_of(text) != "size"]
     if not named:
+        if size != AS_WRITTEN:
+            raise InputError(f"size={size} is of an experiment, and none is named: say experiment=NAME, too")
         return [complete(overrides)]
-    experiment = OmegaConf.load(CONF / "experiment" / f"{named[0]}.yaml")
-    common = OmegaConf.select(experiment, "hydra.sweeper.params") or {}
+    experiment = yaml.safe_load((CONF / "experiment" / f"{named[0]}.yaml").read_text())
+    sizes = experiment.get("sizes", {})
+    if size not in (AS_WRITTEN, *sizes):
+        raise InputError(f"experiment={named[0]} has no size={size}; it has {', '.join([AS_WRITTEN, *sizes])}")
+    common = experiment["hydra"]["sweeper"].get("params", {})
     given = {key_of(text) for text in overrides}
     found = []
-    for grid in OmegaConf.select(experiment, "grids") or [{}]:
-        declared = [f"{key}={_written(value)}" for key, value in {**common, **grid}.items() if key not in given]
+    for grid in experiment.get("grids", [{}]):
+        own = grid.pop("sizes", {}).get(size, {})
+        if own is None:  # a grid that this size does without
+            continue
+        wanted = {**common, **grid, **sizes.get(size, {}), **own}
+        declared = [f"{key}={_written(value)}" for key, value in wanted.items() if key not in given]
         found.append(complete([*declared, *overrides]))
     return found
 
@@ -117,6 +140,45 @@ def run_one(overrides: Sequence[str]) -> RunRecord:
     return record
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A planned grid: its sweeps and the runs of each."""
+
+    sweeps: list[list[str]]
+    planned: list[list[Cell]]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The runs, once each: a baseline is the same run on every track that is asked for."""
+        return list({cell.run_id: cell for part in self.planned for cell in part}.values())
+
+    def run(self) -> int:
+        """Compute what is missing: 0, or 1 when a run failed."""
+        cells = self.cells
+        todo = [cell for cell in cells if not cell.done]
+        board = Board(cells, todo)
+        if todo:
+            with board:
+                for sweep, part in zip(self.sweeps, self.planned, strict=True):
+                    if not all(cell.done for cell in part):
+                        _launch(sweep, board)
+        return board.summary()
+
+
+def plan_grid(overrides: Sequence[str]) -> Grid:
+    """The runs of a multirun; nothing is computed.
+
+    Raises
+    ------
+    InputError
+        An unknown name or key.
+    """
+    grids = sweeps(complete(overrides))
+    asked = [list(expand(sweep)) for sweep in grids]
+    cells_of = iter(track(map(_cell, chain(*asked)), total=sum(map(len, asked)), label="planning"))
+    return Grid(grids, [list(islice(cells_of, len(part))) for part in asked])
+
+
 def run_grid(overrides: Sequence[str]) -> int:
     """A multirun: exit code 0, or 1 when a run of it failed.
 
@@ -125,20 +187,7 @@ def run_grid(overrides: Sequence[str]) -> int:
     InputError
         An unknown name or key, before anything runs.
     """
-    grids = sweeps(complete(overrides))
-    asked = [list(expand(sweep)) for sweep in grids]
-    cells_of = iter(track(map(_cell, chain(*asked)), total=sum(map(len, asked)), label="planning"))
-    planned = [list(islice(cells_of, len(part))) for part in asked]
-    # A baseline is the same run on every track that is asked for: it is planned, and counted, once.
-    cells = list({cell.run_id: cell for part in planned for cell in part}.values())
-    todo = [cell for cell in cells if not cell.done]
-    board = Board(cells, todo)
-    if todo:
-        with board:
-            for sweep, part in zip(grids, planned, strict=True):
-                if not all(cell.done for cell in part):
-                    _launch(sweep, board)
-    return board.summary()
+    return plan_grid(overrides).run()
 
 
 def _launch(sweep: list[str], board: Board) -> None:
@@ -150,7 +199,8 @@ def _launch(sweep: list[str], board: Board) -> None:
     _board = board if launcher == "basic" else None
     argv, sys.argv = sys.argv, ["cellfm-bench", "--multirun", *sweep]
     try:
-        hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")(job)()
+        with nullcontext() if _board is board else board.watch():
+            hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")(job)()
     finally:
         sys.argv, _board = argv, None
 
@@ -158,13 +208,13 @@ def _launch(sweep: list[str], board: Board) -> None:
 def _cell(overrides: tuple[str, ...]) -> Cell:
     """Compose and plan one run; what is wrong with one cell's files is that cell's failure, not the grid's."""
     config = compose(overrides)
-    failed = failure_id(config)
+    failed, problem = failure_id(config), ""
     try:
         planned = plan(config)
         run_id = planned.run_id
         finished(planned, ResultStore(config.results))
-    except Exception:  # computed again, and recorded, when its turn comes
-        run_id = failed
+    except Exception as error:  # computed again, and recorded, when its turn comes
+        run_id, problem = failed, one_line(error)
     labels = {
         "model": config.model["name"],
         "track": config.track,
@@ -172,7 +222,7 @@ def _cell(overrides: tuple[str, ...]) -> Cell:
         "dataset": config.dataset["name"] or config.dataset["path"],
         "seed": config.seed,
     }
-    return Cell(overrides, run_id, failed, config.results, labels)
+    return Cell(overrides, run_id, failed, config.results, labels, problem)
 
 
 def job(cfg: Any) -> str:
@@ -180,13 +230,13 @@ def job(cfg: Any) -> str:
     from hydra.core.hydra_config import HydraConfig
 
     overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("hydra")]
-    config = from_omegaconf(cfg)
+    config, now = from_omegaconf(cfg), datetime.now(UTC).isoformat(timespec="seconds")
     if _board is not None:
         _board.started(overrides)
     record = execute(config, command=_command(overrides), progress=_board is None or not _board.live)
     if _board is not None:
         _board.finished(record)
-    else:
+    elif record.status != "skipped" and record.provenance.started_at >= now:  # what was there is not said again
         print_record(record)
     return record.status
 

@@ -156,6 +156,29 @@ class ResultStore:
         record = self.get(run_id)
         return record is not None and record.status in FINAL
 
+    @contextmanager
+    def claim(self, run_id: str) -> Iterator[bool]:
+        """Whether this run is ours to compute in the block: False where another process computes it now.
+
+        A baseline is the same run on every track of a grid, and its processes come to it at once. The lock goes with
+        the process that holds it, however that ends.
+        """
+        from filelock import FileLock, Timeout
+
+        path = self.directory / ".running" / run_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+            lock.release()
+
     def put(self, record: RunRecord) -> Path:
         """Write a record atomically."""
         path = self.path(record.run_id)

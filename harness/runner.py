@@ -157,8 +157,13 @@ def execute(config: RunConfig, *, command: str = "", progress: bool = True, stri
         planned = plan(config)
         if (known := finished(planned, store)) is not None:
             return known
-        with time_limit(config.timeout_s):
-            record = _run(planned, store, progress)
+        with store.claim(planned.run_id) as mine:
+            if not mine:
+                return _without_result(config, planned, RunElsewhereError("another process is computing it"))
+            if (known := finished(planned, store)) is not None:  # by another process, a moment ago
+                return known
+            with time_limit(config.timeout_s):
+                record = _run(planned, store, progress)
     except Exception as error:
         if strict and isinstance(error, InputError):
             raise
@@ -275,6 +280,8 @@ def _without_result(config: RunConfig, planned: Planned | None, error: Exception
     reason = one_line(error)
     if isinstance(error, NotApplicableError):
         status = "not-applicable"
+    elif isinstance(error, RunElsewhereError):
+        status = "skipped"
     elif isinstance(error, RunTimeoutError):
         status = "timeout"
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -300,6 +307,10 @@ def _without_result(config: RunConfig, planned: Planned | None, error: Exception
         seed=config.seed,
         provenance=_provenance(config),
     )
+
+
+class RunElsewhereError(Exception):
+    """Another process is computing this run: nothing is recorded here."""
 
 
 class RunTimeoutError(Exception):

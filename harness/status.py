@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.results import RunRecord
 
 if TYPE_CHECKING:
     from harness.grid import Cell
+
+#: Seconds between two lines about a grid that other processes run.
+WATCH_EVERY = 60.0
 
 MARKS = {
     "ok": "[green]●[/]",
@@ -94,6 +99,25 @@ class Board:
             self._count += 1
             if not self.live:
                 print_record(record, f"[{self._count}/{len(self.todo)}] ")
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Where other processes do the runs: a line now and then with how many are done, and how long is left."""
+        ended = Event()
+
+        def say() -> None:
+            while not ended.wait(WATCH_EVERY):
+                done, minutes = sum(cell.done for cell in self.todo), (time.perf_counter() - self._since) / 60
+                left = f", about {minutes / done * (len(self.todo) - done):.0f} min left" if done else ""
+                print(f"  {done} of {len(self.todo)} done in {minutes:.0f} min{left}", flush=True)
+
+        watcher = Thread(target=say, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
     def _table(self) -> Any:
         from rich.table import Table

@@ -187,3 +187,43 @@ def test_null_in_a_grid_is_no_word():
 
     assert any("task.held_out=null" in sweep for sweep in sweeps(["experiment=drug_real"]))
     assert not any(text.endswith("=None") for sweep in sweeps(["experiment=drug_real"]) for text in sweep)
+
+
+def test_a_run_is_computed_by_one_process_at_a_time(tmp_path):
+    store = ResultStore(tmp_path)
+    with store.claim("a") as mine:
+        assert mine
+        with ResultStore(tmp_path).claim("a") as twice, store.claim("b") as other:
+            assert not twice and other
+    with pytest.raises(RuntimeError), store.claim("a") as mine:
+        assert mine
+        raise RuntimeError("it failed")
+    with store.claim("a") as mine:  # and is free again, however it ended
+        assert mine
+
+
+def test_what_another_process_computes_is_left_to_it(tmp_path, monkeypatch):
+    from harness.grid import run_one
+    from harness.runner import plan
+
+    arguments = ["model=svm", "task=annotation", "task.layout=false", f"results={tmp_path}/r", f"cache={tmp_path}/c"]
+    ids = []
+    monkeypatch.setattr("harness.runner.plan", lambda config: ids.append(plan(config)) or ids[-1])
+    assert run_one(arguments).status == "ok"
+    store = ResultStore(tmp_path / "r")
+    store.path(ids[0].run_id).unlink()
+    with store.claim(ids[0].run_id):
+        left = run_one(arguments)
+    assert left.status == "skipped" and "another process" in left.error
+    assert not store.records()
+
+
+def test_showcase_says_what_is_missing_before_it_starts(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("harness.commands.showcase._minutes", lambda: {"perturbation_real": {"small": 1}})
+    monkeypatch.setenv("CELLFM_BENCH_DATA", "")
+    assert main(["showcase", f"data={tmp_path}", f"work={tmp_path}/work"]) == 2
+    err = capsys.readouterr().err
+    assert "perturbation_real cannot be run" in err and "go_bp_2021_enrichr.gmt.gz" in err and err.count("\n") == 1
+    assert not (tmp_path / "work" / "small" / "results").exists()
+    assert main(["showcase", "jobs=none"]) == 2
+    assert main(["showcase", f"data={tmp_path}/absent"]) == 2

@@ -58,3 +58,17 @@ def test_an_experiment_of_several_grids():
     overridden = sweeps(["experiment=annotation_real", "seed=7", "dataset.max_cells=null"])
     assert all("seed=7" in sweep and "dataset.max_cells=null" in sweep for sweep in overridden)
     assert sweeps(["model=pca", "task=annotation"]) == [["model=pca", "task=annotation"]]
+
+
+def test_sizes_of_an_experiment():
+    full, small = (sweeps(["experiment=perturbation_real", f"size={size}"]) for size in ("full", "small"))
+    assert full == sweeps(["experiment=perturbation_real"])
+    assert len(small) == len(full) - 1  # a grid of more splits is left out
+    assert all("seed=0,1" in sweep for sweep in small)
+    assert all("seed=3" in sweep for sweep in sweeps(["experiment=perturbation_real", "size=small", "seed=3"]))
+    for grid in sweeps(["experiment=drug_real", "size=small"]):
+        assert "dataset.max_cells=1000" in grid
+    with pytest.raises(InputError, match="has no size=tiny; it has full, small"):
+        sweeps(["experiment=drug_real", "size=tiny"])
+    with pytest.raises(InputError, match="say experiment=NAME"):
+        sweeps(["model=pca", "task=annotation", "size=small"])
