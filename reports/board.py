@@ -34,7 +34,12 @@ class Report:
     figures: tuple[Path, ...] = ()
 
 
-def write_report(results_dir: str | Path, out: str | Path, figures: str | Path | None = None) -> Report:
+def write_report(
+    results_dir: str | Path,
+    out: str | Path,
+    figures: str | Path | None = None,
+    findings: str | Path | None = None,
+) -> Report:
     """Write the leaderboard of all records of a directory.
 
     Parameters
@@ -45,6 +50,8 @@ def write_report(results_dir: str | Path, out: str | Path, figures: str | Path |
         The HTML file; `leaderboard.csv`, `verdicts.csv` and `scaled.csv` go beside it.
     figures
         Directory for figures of a paper or a slide (PNG and PDF); None: none are drawn.
+    findings
+        A Markdown file that says in words what beats what; None: none is written.
 
     Raises
     ------
@@ -82,6 +89,11 @@ def write_report(results_dir: str | Path, out: str | Path, figures: str | Path |
     for path, text in (*beside, (html.with_name("scaled.csv"), scaled_table(ranked)), (html, page)):
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    if findings is not None:
+        from reports.findings import findings as in_words
+
+        with atomic_path(Path(findings)) as temporary:
+            temporary.write_text(in_words(ranked, published=published), encoding="utf-8")
     drawn: list[Path] = []
     if figures is not None:
         from reports.figures.publication import write_figures

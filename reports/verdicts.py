@@ -265,19 +265,23 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def pairs_of(ranked: Iterable[Ranked]) -> Iterable[tuple[str, str, str, Family | None, list[Pair]]]:
-    """Every comparison of cells as nature made them: track, task, data set (`all` where pooled), family, pairs."""
+def pairs_of(ranked: Iterable[Ranked]) -> Iterable[tuple[str, str, tuple[str, str], Family | None, list[Pair]]]:
+    """Every comparison of cells as nature made them: track, task, place, family, pairs.
+
+    A place is a data set and a split; `all` and nothing where several are pooled.
+    """
     ranked = [each for each in ranked if not each.planted]
     for each in ranked:
         section = each.section
+        place = section.dataset, section.split
         for column in each.headline:
             for board in each.boards:
                 family = board.families.get(column)
                 if family and family.pairs:
-                    yield board.track, section.task, section.dataset, family, list(family.pairs.values())
+                    yield board.track, section.task, place, family, list(family.pairs.values())
             worth = pretraining(each, column)
             for track in dict.fromkeys(pair.a.entry.track for pair in worth):
                 chosen = [pair for pair in worth if pair.a.entry.track == track]
-                yield f"{track} - untrained", section.task, section.dataset, None, chosen
+                yield f"{track} - untrained", section.task, place, None, chosen
     for first, family, verdict in overall(ranked):
-        yield verdict.track, first.task.name, "all", family, list(family.pairs.values())
+        yield verdict.track, first.task.name, ("all", ""), family, list(family.pairs.values())

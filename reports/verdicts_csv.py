@@ -13,6 +13,7 @@ COLUMNS = (
     "track",
     "task",
     "dataset",
+    "split",
     "metric",
     "head",
     "model_a",
@@ -39,7 +40,7 @@ def to_csv(ranked: Iterable[Ranked]) -> str:
     out = StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for track, task, dataset, family, pairs in pairs_of(ranked):
+    for track, task, (dataset, split), family, pairs in pairs_of(ranked):
         for pair in pairs:
             a, b, found = pair.a, pair.b, pair.difference
             column = family.column if family else a.column
@@ -50,6 +51,7 @@ def to_csv(ranked: Iterable[Ranked]) -> str:
                     "track": track,
                     "task": task,
                     "dataset": dataset,
+                    "split": split,
                     "metric": column.metric,
                     "head": column.head,
                     "model_a": a.entry.label,

@@ -53,9 +53,9 @@ def main(arguments: list[str]) -> int:
         print(f"\n{experiment}", flush=True)
         failed = bool(grid.run()) or failed
     print(f"\nall of them in {(time.perf_counter() - began) / 60:.0f} min")
-    report = load_object("reports.board:write_report")(results, out / "index.html")
-    findings = load_object("reports.findings:write_findings")(results, out / "FINDINGS.md")
-    print(f"{report.html.resolve()}\n{findings.resolve()}")
+    words = out / "FINDINGS.md"
+    report = load_object("reports.board:write_report")(results, out / "index.html", findings=words)
+    print(f"{report.html.resolve()}\n{words.resolve()}")
     return int(failed)
 
 

@@ -23,7 +23,7 @@ from tests.reports.page import board_rows, parse
 
 KNN = Column("macro_f1", "knn", "1")
 VERDICTS = (
-    "track,task,dataset,metric,head,model_a,model_b,difference,ci_low,ci_high,p,p_holm,n_units,n_seeds,test,covers"
+    "track,task,dataset,split,metric,head,model_a,model_b,difference,ci_low,ci_high,p,p_holm,n_units,n_seeds,test,covers"
 )
 
 

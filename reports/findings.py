@@ -1,0 +1,219 @@
+"""FINDINGS.md: what beats what, with intervals, what the controls say, and what the data cannot decide, in words.
+
+It computes nothing: every number is one of leaderboard.csv or verdicts.csv, as the board prints it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness import __version__
+from reports.compare import Family, pretraining
+from reports.controls import CEILING, FLOOR, controls, under
+from reports.entries import Column, Entry, Score
+from reports.figures.figure import column_title, short_names
+from reports.ranking import Ranked, columns
+from reports.statistics import FEWEST, Difference
+from reports.unit_scores import Scores
+from reports.verdicts import bracket, deciding, overall, signed
+from reports.wording import BASELINE, CONTROL, UNRELEASED, own_head_title, score
+
+#: A board of these is a control of the others: what it says is said of pretraining.
+_BESIDE = ("untrained", BASELINE)
+SHUFFLED = "_shuffled"
+
+
+@dataclass(frozen=True)
+class Duel:
+    """The best network of a track against the best baseline, under one number of one section."""
+
+    #: Empty: all sections of the task together.
+    place: str
+    track: str
+    by: str
+    model: str
+    baseline: str
+    #: Their means; empty where several data sets are pooled.
+    model_score: str
+    baseline_score: str
+    difference: str
+    covers: str
+    #: `better`, `worse`, `open` (told apart by no interval) or `few`.
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What pretraining is worth to each network of a section, and to which of them it is told from nothing."""
+
+    place: str
+    by: str
+    each: str
+    told: str
+    covers: str
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Floors and ceilings of a section, the networks that are not above the best floor, and shuffled vectors."""
+
+    place: str
+    by: str
+    floors: str
+    ceilings: str
+    not_above: str
+    shuffled: list[str]
+
+
+@dataclass
+class TaskFindings:
+    """Everything about a task."""
+
+    title: str
+    duels: list[Duel] = field(default_factory=list)
+    worths: list[Worth] = field(default_factory=list)
+    bounds: list[Bounds] = field(default_factory=list)
+
+
+def findings(ranked: list[Ranked], *, published: bool) -> str:
+    """The text, in Markdown; `ranked` has been judged. Planted sections say nothing here."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=False,  # Markdown; names pass through `plain`
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters["plain"] = plain
+    tasks: dict[str, TaskFindings] = {}
+    for each in ranked:
+        if not each.headline or each.planted:
+            continue
+        found = tasks.setdefault(each.task.name, TaskFindings(each.task.title))
+        found.duels += _duels(each)
+        found.worths += _worths(each)
+        found.bounds += _bounds(each)
+    for first, family, verdict in overall(ranked):
+        if verdict.track not in _BESIDE:
+            tasks[first.task.name].duels += _duel("", verdict.track, family)
+    return jinja.get_template("findings.md.j2").render(
+        version=__version__,
+        unreleased="" if published else UNRELEASED,
+        tasks=list(tasks.values()),
+        outcomes={
+            "better": "The network is better than the best baseline",
+            "worse": "The best baseline is better",
+            "open": "Cannot be told apart",
+            "few": "Too few to tell",
+        },
+    )
+
+
+def plain(text: str) -> str:
+    """A name as Markdown shows it as it is: nothing in it is markup. Brackets stay: intervals have them."""
+    return re.sub(r"([\\|<>*_`])", r"\\\1", text).replace("](", r"]\(").replace("\n", " ")
+
+
+def _place(ranked: Ranked) -> str:
+    return " · ".join(filter(None, (ranked.section.dataset, ranked.section.split)))
+
+
+def _duels(ranked: Ranked) -> Iterator[Duel]:
+    for board in ranked.boards:
+        if board.track not in _BESIDE:
+            for column in dict.fromkeys((ranked.headline[0], deciding(board, ranked.headline))):
+                yield from _duel(_place(ranked), board.track, board.families[column])
+
+
+def _duel(place: str, track: str, family: Family) -> Iterator[Duel]:
+    model, baseline = family.best(baselines=False), family.best(baselines=True)
+    pair = family.pairs.get(frozenset((model.entry, baseline.entry))) if model and baseline else None
+    if model is None or baseline is None or pair is None:
+        return
+    gain = family.gain(model.entry, baseline.entry)
+    assert gain is not None  # there is a pair
+    outcome = "few" if gain.tied is None or family.few else "open" if gain.tied else "worse"
+    if outcome == "worse" and family.beats(model.entry):
+        outcome = "better"
+    names = short_names([m.entry for m in family.members])
+    said = [names[m.entry] + _own(family.column, m) for m in (model, baseline)]
+    means = [score(m.mean) if place else "" for m in (model, baseline)]
+    yield Duel(place, track, column_title(family.column), *said, *means, _said(gain), pair.covers, outcome)
+
+
+def _own(column: Column, member: Scores) -> str:
+    return f" ({own_head_title(member.column.head)})" if member.column != column else ""
+
+
+def _worths(ranked: Ranked) -> Iterator[Worth]:
+    """By the first headline number with enough units to tell anything, else by the first of all."""
+    pairs = {column: pretraining(ranked, column) for column in ranked.headline}
+    able = [column for column, each in pairs.items() if any(pair.n_units >= FEWEST for pair in each)]
+    column = (able or ranked.headline)[0]
+    chosen = pairs[column]
+    for track in dict.fromkeys(pair.a.entry.track for pair in chosen):
+        rows = [pair for pair in chosen if pair.a.entry.track == track]
+        names = short_names([pair.a.entry for pair in rows])
+        told = [names[pair.a.entry] for pair in rows if pair.difference.tied is False]
+        each = "; ".join(f"{names[pair.a.entry]} {_said(pair.difference)}" for pair in rows)
+        yield Worth(_place(ranked), column_title(column), each, ", ".join(told), rows[0].covers)
+
+
+def _said(found: Difference) -> str:
+    """`-0.080 [-0.2, 0.1]`."""
+    return signed(found.estimate) + (f" {bracket(found)}" if found.low is not None else "")
+
+
+def _bounds(ranked: Ranked) -> Iterator[Bounds]:
+    section, first = ranked.section, ranked.headline[0]
+    sides = {role: list(_under(controls(section, role), first)) for role in (FLOOR, CEILING)}
+    networks = [e for e in section.entries if e.track not in (*_BESIDE, CONTROL) and _mean(e, first) is not None]
+    shuffled = [line for column in columns(section) for line in _shuffled(column, first, networks)]
+    if not (sides[FLOOR] or sides[CEILING] or shuffled):
+        return
+    best = max((_up(each[1]) for each in sides[FLOOR]), default=None)
+    below = [e for e in networks if best is not None and _up(e.scores[first]) <= best]
+    said = {role: ", ".join(f"{label} {score(each.mean)}" for label, each in found) for role, found in sides.items()}
+    names = short_names(networks)
+    yield Bounds(
+        _place(ranked),
+        column_title(first),
+        said[FLOOR],
+        said[CEILING],
+        ", ".join(names[e] for e in below),
+        shuffled,
+    )
+
+
+def _under(entries: Iterable[Entry], column: Column) -> Iterator[tuple[str, Score]]:
+    for entry in entries:
+        found = under(entry, column)
+        if found is not None and found.mean is not None:
+            yield entry.label, found
+
+
+def _up(found: Score) -> float:
+    """A mean of which more is better."""
+    return (found.mean or 0.0) * (1 if found.higher_is_better else -1)
+
+
+def _mean(entry: Entry, column: Column) -> float | None:
+    return entry.scores[column].mean if column in entry.scores else None
+
+
+def _shuffled(column: Column, first: Column, networks: list[Entry]) -> Iterator[str]:
+    """The best network under a head, and under the same head with its vectors shuffled among the genes."""
+    other = column._replace(head=column.head + SHUFFLED)
+    both = [e for e in networks if _mean(e, column) is not None and _mean(e, other) is not None]
+    if column.metric == first.metric and both:
+        best = max(both, key=lambda e: _up(e.scores[column]))
+        said = [
+            score(each.mean) + (f" [{score(each.ci_low)}, {score(each.ci_high)}]" if each.ci_low is not None else "")
+            for each in (best.scores[column], best.scores[other])
+        ]
+        yield f"{short_names(networks)[best]}, {column_title(column)}: {said[0]}; vectors shuffled: {said[1]}"
