@@ -1,8 +1,12 @@
 """cellfm-bench check MODEL [model.checkpoint=PATH] [model.variant=NAME] [model.KEY=VALUE …]
 
+  cellfm-bench check scgpt
+  cellfm-bench check scgpt model.checkpoint=scGPT_human
+  cellfm-bench check all
+
 Prove an adapter right: shapes, row order, independence of batch, chunk, padding and companions, storage, empty cells,
 determinism, saving and loading, gradients, and that what it declares is true. Without a checkpoint a tiny network of
-random weights over made genes is put to the test. `check all` takes every registered model.
+random weights over made genes is put to the test. `all` takes every registered model.
 
 Exit code 0: everything holds (declared failures aside); 1: something does not.
 """

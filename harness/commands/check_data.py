@@ -1,5 +1,8 @@
 """cellfm-bench check-data FILE [--json] [gene_ids=auto|index|COLUMN] [checkpoints=ROOT]
 
+  cellfm-bench check-data cells.h5ad
+  cellfm-bench check-data filtered_feature_bc_matrix/ --json
+
 Is a file fit, and for what? Looks at an .h5ad, a .zarr, a 10x .h5 or a 10x folder without any weights: where raw
 counts are and what the other matrices hold, gene ids and organism, duplicates, empty cells, which obs columns may be
 cell type, batch, donor and condition, and which tasks can run. Where weights are here (checkpoints=, or

@@ -1,5 +1,7 @@
 """cellfm-bench doctor
 
+  cellfm-bench doctor        (no options)
+
 Is this installation sound: Python, packages and versions, devices, memory, that every model and task imports.
 """
 

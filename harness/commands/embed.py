@@ -2,6 +2,9 @@
 
 Embeddings to a file: .npz, or .h5ad (the input with obsm["X_<model>"]), by the ending of out.
 
+  cellfm-bench embed model=geneformer model.checkpoint=DIR dataset.path=cells.h5ad out=emb.npz
+  cellfm-bench embed model=scgpt model.checkpoint=DIR dataset.path=cells.h5ad out=genes.npz level=gene
+
   level=cell   embeddings (n x d float32) and names (n), in the order of the input; a cell without any gene that the
                model knows is a row of NaN
   level=gene   the static gene table restricted to the input's genes: embeddings, names, and missing (the others)

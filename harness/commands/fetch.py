@@ -1,5 +1,8 @@
 """cellfm-bench fetch model|dataset NAME [--accept-licence] [--to DIR] [--plan]
 
+  cellfm-bench fetch model cellfm-80m --plan
+  cellfm-bench fetch model geneformer --to /data/geneformer
+
 Download released weights, or a data set, from where its authors put it. What arrives is verified; an interrupted
 download goes on where it stopped when the same command is typed again; files put in place by hand are verified too.
 

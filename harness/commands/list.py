@@ -1,5 +1,8 @@
 """cellfm-bench list models|datasets|tasks|results [checkpoints=ROOT] [results=DIR]
 
+  cellfm-bench list models
+  cellfm-bench list results results=outputs/demo/results
+
 What there is: models and their published weights with download size, licence and whether they are here; data sets
 likewise; tasks; results. What is not here comes with `cellfm-bench fetch model|dataset NAME`. Models and tasks of other
 packages stand with the package; one that cannot be used stands with the reason.

@@ -1,5 +1,7 @@
 """cellfm-bench new-model NAME
 
+  cellfm-bench new-model my_net
+
 Write a model of your own into this checkout: models/NAME/ (adapter, tokenizer, network, card), conf/model/NAME.yaml and
 tests/models/test_NAME.py. What is written is a small model that works: it passes `check`, trains in track=scratch and
 gets on the board; replace its parts by yours. Nothing that is there is ever overwritten.

@@ -1,5 +1,7 @@
 """cellfm-bench new-task NAME
 
+  cellfm-bench new-task purity
+
 Write a task of your own into this checkout: tasks/NAME/protocol.py, conf/task/NAME.yaml and tests/tasks/test_NAME.py.
 What is written is a small task that works: it scores each cell type, has a floor and a ceiling, and gets on the board;
 replace its question by yours. Nothing that is there is ever overwritten.

@@ -1,5 +1,7 @@
 """cellfm-bench pretrain model=NAME corpus.path=FILE|DIR out=DIR [model.size=tiny|…] [model.checkpoint=PATH]
 
+  cellfm-bench pretrain model=cellfm corpus.path=corpus/ model.size=tiny out=mine
+
 Train a model by its own objective, from scratch or on from a checkpoint (model.checkpoint=), on one .h5ad or a folder
 of them, streamed from disk in shuffled blocks. out=DIR then holds a checkpoint in the official layout, which the other
 commands read (track=scratch model.checkpoint=DIR), and pretraining.json with the budget and the loss of every step.

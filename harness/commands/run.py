@@ -6,6 +6,7 @@ One run, or with -m a grid over every key that holds a comma-separated list.
   cellfm-bench run model=scgpt model.checkpoint=DIR task=annotation dataset.path=cells.h5ad dataset.cell_type=COLUMN
   cellfm-bench run -m model=hvg,pca,cellfm track=scratch task=annotation,integration seed=0,1,2
   cellfm-bench run -m experiment=demo
+  cellfm-bench run -m experiment=annotation_real size=small hydra/launcher=joblib hydra.launcher.n_jobs=2
 
 Keys: model task dataset track=published|scratch|untrained seed device=auto|cpu|cuda|npu precision=fp32|bf16
       checkpoints=ROOT results=DIR (default outputs/results) cache=DIR hydra/launcher=joblib|ray|submitit_slurm

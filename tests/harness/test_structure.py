@@ -57,6 +57,17 @@ def test_answers_without_heavy_imports(arguments):
     assert not found & HEAVY, found & HEAVY
 
 
+def test_every_command_has_help_with_an_example(capsys):
+    from harness.__main__ import COMMANDS, USAGE, main
+
+    for command in COMMANDS:
+        assert main([command, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"cellfm-bench {command}") and f"\n  cellfm-bench {command}" in said, command
+        assert max(map(len, said.splitlines())) <= 120, command
+        assert command in USAGE.replace("new-model|new-task", "new-model new-task")
+
+
 def test_public_names_resolve():
     import harness
 
