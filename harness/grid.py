@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from itertools import chain, islice
 from typing import Any
 
@@ -21,6 +22,14 @@ from harness.status import Board, print_record
 
 #: The size of an experiment as its file has it.
 AS_WRITTEN = "full"
+
+#: Launcher -> the package it comes in, and the extra of ours that brings it.
+LAUNCHERS = {
+    "joblib": ("hydra_joblib_launcher", "joblib"),
+    "ray": ("hydra_ray_launcher", "ray"),
+    "submitit_slurm": ("hydra_submitit_launcher", "slurm"),
+    "submitit_local": ("hydra_submitit_launcher", "slurm"),
+}
 
 #: Set while a grid runs in this process; the job then reports to it.
 _board: Board | None = None
@@ -171,8 +180,9 @@ def plan_grid(overrides: Sequence[str]) -> Grid:
     Raises
     ------
     InputError
-        An unknown name or key.
+        An unknown name or key, or a launcher that is not installed.
     """
+    _check_launcher(_launcher(overrides))
     grids = sweeps(complete(overrides))
     asked = [list(expand(sweep)) for sweep in grids]
     cells_of = iter(track(map(_cell, chain(*asked)), total=sum(map(len, asked)), label="planning"))
@@ -195,14 +205,25 @@ def _launch(sweep: list[str], board: Board) -> None:
     import hydra
 
     global _board
-    launcher = next((t.partition("=")[2] for t in sweep if key_of(t) == "hydra/launcher"), "basic")
-    _board = board if launcher == "basic" else None
+    _board = board if _launcher(sweep) == "basic" else None
     argv, sys.argv = sys.argv, ["cellfm-bench", "--multirun", *sweep]
     try:
         with nullcontext() if _board is board else board.watch():
             hydra.main(config_path=str(CONF), config_name="run", version_base="1.3")(job)()
     finally:
         sys.argv, _board = argv, None
+
+
+def _launcher(overrides: Sequence[str]) -> str:
+    return next((text.partition("=")[2] for text in overrides if key_of(text) == "hydra/launcher"), "basic")
+
+
+def _check_launcher(name: str) -> None:
+    """Hydra says of a launcher that is not installed that some key does not compose; this says what to install."""
+    package, extra = LAUNCHERS.get(name, ("", ""))
+    there = find_spec("hydra_plugins") is not None  # a namespace: absent where no plugin is installed
+    if package and not (there and find_spec(f"hydra_plugins.{package}")):
+        raise InputError(f"hydra/launcher={name} is not installed: pip install -e '.[{extra}]' ({package})")
 
 
 def _cell(overrides: tuple[str, ...]) -> Cell:

@@ -159,6 +159,12 @@ def test_other_launchers(bench, launcher):
     assert code == 0 and "2 of 2 runs done" in out
 
 
+def test_a_launcher_that_is_not_installed_is_said(bench, monkeypatch):
+    monkeypatch.setattr("harness.grid.find_spec", lambda name: None)
+    code, _, err = bench("run", "-m", "model=pca", "task=annotation", "seed=0,1", "hydra/launcher=submitit_slurm")
+    assert code == 2 and "pip install -e '.[slurm]'" in err and err.count("\n") == 1
+
+
 def test_a_run_that_takes_too_long_is_recorded_and_the_grid_goes_on(bench, tmp_path, monkeypatch):
     import time
 
