@@ -38,9 +38,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The pictures in README.md, of the board that `make demo` made last; needs Debian's chromium.
-screenshots: demo
-	$(BIN)/python -m reports.screenshot outputs/demo/leaderboard.html reports/screenshots/leaderboard.png
+# The pictures in README.md, of the board that `make showcase` made; needs Debian's chromium.
+screenshots: $(STAMP)
+	@$(BIN)/python -m reports.screenshot reports/showcase/index.html reports/screenshots
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-group-by=group --benchmark-columns=min,median,max,rounds -o addopts=

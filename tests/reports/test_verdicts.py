@@ -22,7 +22,8 @@ from tests.reports.fake_store import EVIL, record
 from tests.reports.page import board_rows, parse
 
 KNN = Column("macro_f1", "knn", "1")
-VERDICTS = "track,task,dataset,split,metric,head,model_a,model_b,difference,ci_low,ci_high,p,p_holm,n_units,n_seeds,test,covers"
+VERDICTS = "track,task,dataset,split,metric,head,model_a,model_b,difference"
+VERDICTS += ",ci_low,ci_high,p,p_holm,n_units,n_seeds,test,covers"
 
 
 def rows(values: Iterable[float | None], head: str = "knn") -> list[MetricRow]:
