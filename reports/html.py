@@ -33,6 +33,7 @@ from reports.figures.svg import marker, picture
 from reports.figures.umap import Atlas, atlases, type_colours
 from reports.figures.units import unit_dots
 from reports.glance import figure_order, glance
+from reports.packing import pack
 from reports.provenance import Environment, RunView, environments, run_views
 from reports.ranking import Ranked, columns, own_heads
 from reports.standings import Standings, standings
@@ -132,7 +133,7 @@ def render(ranked: list[Ranked], records: list[RunRecord], tables: Tables, *, pu
         scales=any(cell.scaled for v in sections for b in v.boards for r in b.rows for cell in r.numbers),
         track_names=wording.track_order(record.track for record in records),
     )
-    return page + "\n"
+    return pack(page + "\n")
 
 
 def _section(
