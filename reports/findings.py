@@ -18,7 +18,7 @@ from reports.figures.figure import column_title, short_names
 from reports.ranking import Ranked, columns
 from reports.statistics import FEWEST, Difference
 from reports.unit_scores import Scores
-from reports.verdicts import bracket, deciding, overall, signed
+from reports.verdicts import bracket, deciding, overall, signed, wider_than_scale
 from reports.wording import BASELINE, CONTROL, UNRELEASED, own_head_title, score
 
 #: A board of these is a control of the others: what it says is said of pretraining.
@@ -116,7 +116,7 @@ def findings(ranked: list[Ranked], *, published: bool) -> str:
 
 def plain(text: str) -> str:
     """A name as Markdown shows it as it is: nothing in it is markup. Brackets stay: intervals have them."""
-    return re.sub(r"([\\|<>*_`])", r"\\\1", text).replace("](", r"]\(").replace("\n", " ")
+    return re.sub(r"([\\|<>*`]|\b_\B|\B_\b)", r"\\\1", text).replace("](", r"]\(").replace("\n", " ")
 
 
 def _place(ranked: Ranked) -> str:
@@ -143,7 +143,16 @@ def _duel(place: str, track: str, family: Family) -> Iterator[Duel]:
     names = short_names([m.entry for m in family.members])
     said = [names[m.entry] + _own(family.column, m) for m in (model, baseline)]
     means = [score(m.mean) if place else "" for m in (model, baseline)]
-    yield Duel(place, track, column_title(family.column), *said, *means, _said(gain), pair.covers, outcome)
+    yield Duel(
+        place,
+        track,
+        column_title(family.column),
+        *said,
+        *means,
+        _said(gain, family.column.metric),
+        pair.covers,
+        outcome,
+    )
 
 
 def _own(column: Column, member: Scores) -> str:
@@ -160,12 +169,14 @@ def _worths(ranked: Ranked) -> Iterator[Worth]:
         rows = [pair for pair in chosen if pair.a.entry.track == track]
         names = short_names([pair.a.entry for pair in rows])
         told = [names[pair.a.entry] for pair in rows if pair.difference.tied is False]
-        each = "; ".join(f"{names[pair.a.entry]} {_said(pair.difference)}" for pair in rows)
+        each = "; ".join(f"{names[pair.a.entry]} {_said(pair.difference, column.metric)}" for pair in rows)
         yield Worth(_place(ranked), column_title(column), each, ", ".join(told), rows[0].covers)
 
 
-def _said(found: Difference) -> str:
+def _said(found: Difference, metric: str) -> str:
     """`-0.080 [-0.2, 0.1]`."""
+    if wider_than_scale(found, metric):
+        return f"{signed(found.estimate)}, interval wider than the scale"
     return signed(found.estimate) + (f" {bracket(found)}" if found.low is not None else "")
 
 

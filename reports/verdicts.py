@@ -137,19 +137,20 @@ def against_baseline(track: str, family: Family) -> Verdict:
     return Verdict(track, _ruling(family, model, gain), said, gain.tied is not False)
 
 
-def _span(metric: str) -> float:
-    """The largest difference there can be between two scores."""
+def wider_than_scale(gain: Difference, metric: str) -> bool:
+    """Whether an interval reaches beyond the largest difference there can be: Student's t of two or three places."""
     card = metric_card(metric)
-    return math.inf if card.low is None or card.high is None else card.high - card.low
+    span = math.inf if card.low is None or card.high is None else card.high - card.low
+    return gain.low is not None and gain.high is not None and max(-gain.low, gain.high) > span
 
 
 def evidence(gain: Difference, pair: Pair, metric: str) -> str:
     """`-0.080, 95 % interval [-0.2, 0.1], p = 0.062 (...); 10 classes x 3 seeds of pbmc68k`."""
     parts = [signed(gain.estimate)]
-    if gain.low is None or gain.high is None:
+    if gain.low is None:
         parts.append("no interval")
-    elif max(-gain.low, gain.high) > _span(metric):
-        parts.append("95 % interval wider than the scale")  # Student's t of two or three places
+    elif wider_than_scale(gain, metric):
+        parts.append("95 % interval wider than the scale")
     else:
         parts.append(f"95 % interval {bracket(gain)}")
     if gain.p is not None:

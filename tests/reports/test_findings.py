@@ -124,7 +124,7 @@ def test_a_network_that_is_not_above_the_floor_is_named(tmp_path):
 
 
 def test_names_are_no_markup():
-    assert plain("a|b *c* _d_ <e> [f](g)\nh") == r"a\|b \*c\* \_d\_ \<e\> [f]\(g) h"
+    assert plain("a|b *c* _d_ e_f <g> [h](i)\nj") == r"a\|b \*c\* \_d\_ e_f \<g\> [h]\(i) j"
 
 
 def test_the_findings_of_the_showcase_are_in_its_tables():
