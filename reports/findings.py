@@ -19,11 +19,12 @@ from reports.ranking import Ranked, columns
 from reports.statistics import FEWEST, Difference
 from reports.unit_scores import Scores
 from reports.verdicts import bracket, deciding, overall, signed, wider_than_scale
-from reports.wording import BASELINE, CONTROL, UNRELEASED, own_head_title, score
+from reports.wording import BASELINE, CONTROL, UNRELEASED, arrow, own_head_title, score
 
 #: A board of these is a control of the others: what it says is said of pretraining.
 _BESIDE = ("untrained", BASELINE)
-SHUFFLED = "_shuffled"
+#: Head -> the head that is its control: the same vectors exchanged among the genes, or what the decoder does by itself.
+_SHUFFLED, _UNTRANSPORTED = "_shuffled", "untransported"
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ class Worth:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Floors and ceilings of a section, the networks that are not above the best floor, and shuffled vectors."""
+    """Floors and ceilings of a section, networks that are not above the best floor, and the control of each head."""
 
     place: str
     by: str
     floors: str
     ceilings: str
     not_above: str
-    shuffled: list[str]
+    heads: list[str]
 
 
 @dataclass
@@ -76,6 +77,8 @@ class TaskFindings:
     duels: list[Duel] = field(default_factory=list)
     worths: list[Worth] = field(default_factory=list)
     bounds: list[Bounds] = field(default_factory=list)
+    #: Sections without a network: the best baseline and the next.
+    baselines: list[str] = field(default_factory=list)
 
 
 def findings(ranked: list[Ranked], *, published: bool) -> str:
@@ -98,6 +101,7 @@ def findings(ranked: list[Ranked], *, published: bool) -> str:
         found.duels += _duels(each)
         found.worths += _worths(each)
         found.bounds += _bounds(each)
+        found.baselines += _baselines(each)
     for first, family, verdict in overall(ranked):
         if verdict.track not in _BESIDE:
             tasks[first.task.name].duels += _duel("", verdict.track, family)
@@ -130,6 +134,25 @@ def _duels(ranked: Ranked) -> Iterator[Duel]:
                 yield from _duel(_place(ranked), board.track, board.families[column])
 
 
+def _baselines(ranked: Ranked) -> Iterator[str]:
+    """The two best of a section in which no network was run."""
+    for board in ranked.boards:
+        family = board.families[deciding(board, ranked.headline)]
+        if board.track != BASELINE or len(family.members) < 2:
+            continue
+        names = short_names([m.entry for m in family.members])
+        best, second = family.order(family.members)[:2]
+        said = [f"{names[m.entry]}{_own(family.column, m)} {score(m.mean)}" for m in (best, second)]
+        gain = family.gain(best.entry, second.entry)
+        difference = f", difference {_said(gain, family.column.metric)}" if gain else ""
+        yield f"{_place(ranked)}, {_by(family)}: {said[0]}, then {said[1]}{difference}"
+
+
+def _by(family: Family) -> str:
+    """A column and which way is better, where a difference is read."""
+    return f"{column_title(family.column)} {arrow(family.higher_is_better)}"
+
+
 def _duel(place: str, track: str, family: Family) -> Iterator[Duel]:
     model, baseline = family.best(baselines=False), family.best(baselines=True)
     pair = family.pairs.get(frozenset((model.entry, baseline.entry))) if model and baseline else None
@@ -146,7 +169,7 @@ def _duel(place: str, track: str, family: Family) -> Iterator[Duel]:
     yield Duel(
         place,
         track,
-        column_title(family.column),
+        _by(family),
         *said,
         *means,
         _said(gain, family.column.metric),
@@ -165,12 +188,13 @@ def _worths(ranked: Ranked) -> Iterator[Worth]:
     able = [column for column, each in pairs.items() if any(pair.n_units >= FEWEST for pair in each)]
     column = (able or ranked.headline)[0]
     chosen = pairs[column]
+    up = any(e.scores[column].higher_is_better for e in ranked.section.entries if column in e.scores)
     for track in dict.fromkeys(pair.a.entry.track for pair in chosen):
         rows = [pair for pair in chosen if pair.a.entry.track == track]
         names = short_names([pair.a.entry for pair in rows])
         told = [names[pair.a.entry] for pair in rows if pair.difference.tied is False]
         each = "; ".join(f"{names[pair.a.entry]} {_said(pair.difference, column.metric)}" for pair in rows)
-        yield Worth(_place(ranked), column_title(column), each, ", ".join(told), rows[0].covers)
+        yield Worth(_place(ranked), f"{column_title(column)} {arrow(up)}", each, ", ".join(told), rows[0].covers)
 
 
 def _said(found: Difference, metric: str) -> str:
@@ -184,8 +208,8 @@ def _bounds(ranked: Ranked) -> Iterator[Bounds]:
     section, first = ranked.section, ranked.headline[0]
     sides = {role: list(_under(controls(section, role), first)) for role in (FLOOR, CEILING)}
     networks = [e for e in section.entries if e.track not in (*_BESIDE, CONTROL) and _mean(e, first) is not None]
-    shuffled = [line for column in columns(section) for line in _shuffled(column, first, networks)]
-    if not (sides[FLOOR] or sides[CEILING] or shuffled):
+    heads = [line for column in columns(section) for line in _against_control(column, first, networks)]
+    if not (sides[FLOOR] or sides[CEILING] or heads):
         return
     best = max((_up(each[1]) for each in sides[FLOOR]), default=None)
     below = [e for e in networks if best is not None and _up(e.scores[first]) <= best]
@@ -197,7 +221,7 @@ def _bounds(ranked: Ranked) -> Iterator[Bounds]:
         said[FLOOR],
         said[CEILING],
         ", ".join(names[e] for e in below),
-        shuffled,
+        heads,
     )
 
 
@@ -217,14 +241,18 @@ def _mean(entry: Entry, column: Column) -> float | None:
     return entry.scores[column].mean if column in entry.scores else None
 
 
-def _shuffled(column: Column, first: Column, networks: list[Entry]) -> Iterator[str]:
-    """The best network under a head, and under the same head with its vectors shuffled among the genes."""
-    other = column._replace(head=column.head + SHUFFLED)
+def _against_control(column: Column, first: Column, networks: list[Entry]) -> Iterator[str]:
+    """The best network under a head, and the same network under that head's control."""
+    control, words = column.head + _SHUFFLED, "vectors shuffled among the genes"
+    if column.head == "cellot":
+        control, words = _UNTRANSPORTED, "decoded without transport"
+    other = column._replace(head=control)
     both = [e for e in networks if _mean(e, column) is not None and _mean(e, other) is not None]
     if column.metric == first.metric and both:
         best = max(both, key=lambda e: _up(e.scores[column]))
-        said = [
-            score(each.mean) + (f" [{score(each.ci_low)}, {score(each.ci_high)}]" if each.ci_low is not None else "")
-            for each in (best.scores[column], best.scores[other])
-        ]
-        yield f"{short_names(networks)[best]}, {column_title(column)}: {said[0]}; vectors shuffled: {said[1]}"
+        found, beside = (_with_interval(best.scores[each]) for each in (column, other))
+        yield f"{short_names(networks)[best]}, {column_title(column)}: {found}; {words}: {beside}"
+
+
+def _with_interval(found: Score) -> str:
+    return score(found.mean) + (f" [{score(found.ci_low)}, {score(found.ci_high)}]" if found.ci_low is not None else "")

@@ -45,7 +45,7 @@ def strangers(words, found):
 
 def intervals(words):
     """Differences with their intervals, as they are printed in tables of differences."""
-    part = [line for line in words.splitlines() if line.startswith("| ")]
+    part = [line for line in words.splitlines() if line.startswith("| ") or "ifference " in line]
     return [f"{value} {interval}" for line in part for value, interval in DIFFERENCE.findall(line)]
 
 
@@ -129,3 +129,18 @@ def test_names_are_no_markup():
 
 def test_the_findings_of_the_showcase_are_in_its_tables():
     check(ROOT / "reports" / "showcase")
+
+
+def test_baselines_without_a_network_are_compared(tmp_path):
+    runs = [run(m, classes(v, k), "baseline", label=m) for k, (m, v) in enumerate((("pca", 0.7), ("hvg", 0.5)))]
+    words = written([*runs, run("svm", classes(0.6, 7), "baseline")], tmp_path)
+    assert "Among baselines alone" in words and ": pca 0.7" in words and "then svm 0.6" in words
+
+
+def test_a_head_stands_beside_its_control(tmp_path):
+    runs = []
+    for k, (model, track) in enumerate((("net", "scratch"), ("pca", "baseline"))):
+        metrics = [*rows(classes(0.8, k), "logreg"), *rows(classes(0.3, 9 + k), "logreg_shuffled")]
+        runs.append(record(model, track=track, metrics=metrics))
+    words = written(runs, tmp_path)
+    assert re.search(r"net, .*: 0\.8\d\d \[.*\]; vectors shuffled among the genes: 0\.\d\d\d \[", words)
