@@ -134,7 +134,8 @@ def test_the_findings_of_the_showcase_are_in_its_tables():
 def test_baselines_without_a_network_are_compared(tmp_path):
     runs = [run(m, classes(v, k), "baseline", label=m) for k, (m, v) in enumerate((("pca", 0.7), ("hvg", 0.5)))]
     words = written([*runs, run("svm", classes(0.6, 7), "baseline")], tmp_path)
-    assert "Among baselines alone" in words and ": pca 0.7" in words and "then svm 0.6" in words
+    assert "No network was run beside a baseline." in words and "nowhere" not in words
+    assert "Among baselines alone" in words and "pca 0.7" in words and "then svm 0." in words
 
 
 def test_a_head_stands_beside_its_control(tmp_path):
