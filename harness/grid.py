@@ -254,10 +254,12 @@ def job(cfg: Any) -> str:
     config, now = from_omegaconf(cfg), datetime.now(UTC).isoformat(timespec="seconds")
     if _board is not None:
         _board.started(overrides)
-    record = execute(config, command=_command(overrides), progress=_board is None or not _board.live)
+    command = _command(overrides)
+    record = execute(config, command=command, progress=_board is None or not _board.live)
+    made = record.provenance
     if _board is not None:
         _board.finished(record)
-    elif record.status != "skipped" and record.provenance.started_at >= now:  # what was there is not said again
+    elif made.command == command and made.started_at >= now:  # what was there, or is made elsewhere, is not said again
         print_record(record)
     return record.status
 
