@@ -113,7 +113,7 @@ def findings(ranked: list[Ranked], *, published: bool) -> str:
             "better": "The network is better than the best baseline",
             "worse": "The best baseline is better",
             "open": "Cannot be told apart",
-            "few": "Too few to tell",
+            "few": "Too few to tell (fewer than six folds, classes, perturbations or seeds)",
         },
     )
 

@@ -111,7 +111,7 @@ def test_too_few_and_ties_stand_under_what_cannot_be_decided(tmp_path):
         record(m, track=t, metrics=rows([v, v + 0.1])) for m, t, v in (("n", "scratch", 0.9), ("p", "baseline", 0.2))
     ]
     words = written(few, tmp_path)
-    assert "- **Too few to tell**:" in words
+    assert "- **Too few to tell" in words
     assert "too few to tell anything" in words.split("cannot decide")[1]
 
 
