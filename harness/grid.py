@@ -19,6 +19,7 @@ from harness.registry import CONF, MODELS
 from harness.results import ResultStore, RunRecord
 from harness.runner import execute, failure_id, finished, plan
 from harness.status import Board, print_record
+from harness.workers import end_with_parent
 
 #: The size of an experiment as its file has it.
 AS_WRITTEN = "full"
@@ -250,6 +251,8 @@ def job(cfg: Any) -> str:
     """What Hydra launches: one run, never raising."""
     from hydra.core.hydra_config import HydraConfig
 
+    if HydraConfig.get().runtime.choices["hydra/launcher"] == "joblib":
+        end_with_parent()
     overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("hydra")]
     config, now = from_omegaconf(cfg), datetime.now(UTC).isoformat(timespec="seconds")
     if _board is not None:

@@ -37,12 +37,16 @@ def command(directory, *extra):
     ]
 
 
+def wait_for_a_record(results):
+    deadline = time.monotonic() + 120
+    while not list(results.glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def test_grid_resumes_after_kill_9(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     first = subprocess.Popen(command(cut), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list((cut / "results").glob("*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_a_record(cut / "results")
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     done = len(list((cut / "results").glob("*.json")))
@@ -157,6 +161,19 @@ def test_other_launchers(bench, launcher):
         "run", "-m", "model=pca", "task=annotation", "seed=0,1", "task.layout=false", f"hydra/launcher={launcher}"
     )
     assert code == 0 and "2 of 2 runs done" in out
+
+
+def test_workers_end_with_the_grid(tmp_path):
+    import psutil
+
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the joblib extra is not installed")
+    grid = subprocess.Popen(command(tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))
+    wait_for_a_record(tmp_path / "results")
+    workers = [child for child in psutil.Process(grid.pid).children() if "loky" in " ".join(child.cmdline())]
+    grid.kill()
+    grid.wait()
+    assert workers
+    assert not psutil.wait_procs(workers, timeout=30)[1]
 
 
 def test_a_launcher_that_is_not_installed_is_said(bench, monkeypatch):
