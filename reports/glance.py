@@ -68,6 +68,9 @@ def glance(ranked: list[Ranked]) -> Glance | None:
 def _number(ranked: Ranked, entry: Entry | None) -> Number:
     first = ranked.headline[0]
     column = own_column(ranked.section, entry, first) if entry else first
+    if entry and column not in entry.scores:  # fine-tuned: its head alone reads it
+        others = [each for each in ranked.headline if each.metric == first.metric and each in entry.scores]
+        column = others[0] if len(others) == 1 else column
     result = entry.scores.get(column) if entry else None
     if result is None or result.mean is None:
         return Number(None, NOTHING)
