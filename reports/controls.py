@@ -57,6 +57,16 @@ def bounds(section: Section, column: Column) -> Bounds | None:
     return Bounds(floor[0], ceiling[0], floor[1], ceiling[1])
 
 
+def best_floor(section: Section, column: Column) -> tuple[float, str] | None:
+    """The best of the floors and the row it is of; None where none was run."""
+    found = _means(controls(section, FLOOR), column)
+    if not found:
+        return None
+    sign = 1 if found[0][2] else -1
+    mean, label, _ = max(found, key=lambda each: sign * each[0])
+    return mean, label
+
+
 def missing(section: Section, declared: Iterable[tuple[str, tuple[str, ...]]]) -> str:
     """Why scores are not scaled: the roles that no row has, and what to run; nothing where both are there."""
     absent = [(role, names) for role, names in declared if not controls(section, role)]

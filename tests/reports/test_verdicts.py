@@ -257,6 +257,17 @@ def test_cheapest_row_that_cannot_be_told_is_recommended() -> None:
     assert "weights" not in licence("scgpt", "scratch")
 
 
+def test_what_is_not_above_the_floor_is_not_recommended() -> None:
+    wide = [0.05, 0.95] * 6
+    rows_of = {"good": classes(0.7, 1), "guess": [v - 0.1 for v in wide]}
+    runs = [run(model, values, "baseline") for model, values in rows_of.items()]
+    free = recommendation(judged(runs)[0])
+    assert {choice.name for choice in free.choices} == {"good", "guess"} and free.above == ""
+    floor = run("random", classes(0.5, 3), "control", flags=["floor"])
+    bound = recommendation(judged([*runs, floor])[0])
+    assert [choice.name for choice in bound.choices] == ["good"] and bound.above == "random"
+
+
 def test_no_headline_about_released_models_until_they_were_run(board: Board) -> None:
     for p in parse(board.page).find("p", class_="verdict"):
         assert "foundation model" not in p.text
