@@ -51,6 +51,7 @@ class Worth:
     """What pretraining is worth to each network of a section, and to which of them it is told from nothing."""
 
     place: str
+    track: str
     by: str
     each: str
     told: str
@@ -194,7 +195,7 @@ def _worths(ranked: Ranked) -> Iterator[Worth]:
         names = short_names([pair.a.entry for pair in rows])
         told = [names[pair.a.entry] for pair in rows if pair.difference.tied is False]
         each = "; ".join(f"{names[pair.a.entry]} {_said(pair.difference, column.metric)}" for pair in rows)
-        yield Worth(_place(ranked), f"{column_title(column)} {arrow(up)}", each, ", ".join(told), rows[0].covers)
+        yield Worth(_place(ranked), track, f"{column_title(column)} {arrow(up)}", each, ", ".join(told), rows[0].covers)
 
 
 def _said(found: Difference, metric: str) -> str:
