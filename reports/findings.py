@@ -114,7 +114,7 @@ def findings(ranked: list[Ranked], *, published: bool) -> str:
             "better": "The network is better than the best baseline",
             "worse": "The best baseline is better",
             "open": "Cannot be told apart",
-            "few": "Too few to tell (fewer than six folds, classes, perturbations or seeds)",
+            "few": "Too few to tell",
         },
     )
 

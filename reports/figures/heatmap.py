@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from reports.figures.svg import marker, picture, shorten, tag, text, text_width
 
+#: What is the same in every cell is said once, in style.css (`.heat rect`: CELL - 2 by ROW - 2).
 CELL, ROW, NAME = 36.0, 25.0, 134.0
 #: Longest column head, in pixels along the slant.
 HEAD = 140.0
@@ -60,12 +61,12 @@ def _row(row: HeatRow, y: float) -> list[Markup]:
     for j, cell in enumerate(row.cells):
         x = NAME + CELL * j
         if cell is None:
-            hatch = tag("rect", x=x, y=y, width=CELL - 2, height=ROW - 2, rx=3, class_="none")
-            parts += [hatch, text(x + CELL / 2 - 1, y + ROW / 2 + 3, "–", anchor="middle", class_="missing")]
+            hatch = tag("rect", x=x, y=y, class_="none")
+            parts += [hatch, text(x + CELL / 2 - 1, y + ROW / 2 + 3, "–", class_="missing")]
             continue
-        back = tag("rect", x=x, y=y, width=CELL - 2, height=ROW - 2, rx=3, fill_opacity=f"{shade(cell.share):.2f}")
+        back = tag("rect", x=x, y=y, fill_opacity=f"{shade(cell.share):.2f}")
         style = "on" if shade(cell.share) > ON else "off"
-        words = text(x + CELL / 2 - 1, y + ROW / 2 + 3, cell.words, anchor="middle", class_=style)
+        words = text(x + CELL / 2 - 1, y + ROW / 2 + 3, cell.words, class_=style)
         parts.append(tag("g", tag("title", cell.hint), back, words))
     return parts
 

@@ -52,7 +52,10 @@ def _unit_map(metric: str, scope: str, head: str, units: dict[Entry, dict]) -> F
     rows = [
         HeatRow(
             names[entry],
-            [shaded(found.get(key, (None, None))[0], known, metric, f"{entry.label}, {key}") for key in kept],
+            [
+                shaded(found.get(key, (None, None))[0], known, metric, f"{names[entry]} · {entry.track}, {key}")
+                for key in kept
+            ],
             entry.track,
         )
         for entry, found in units.items()
@@ -81,7 +84,7 @@ def metric_heat_map(order: list[Entry], columns: list[Column]) -> list[Figure]:
     for entry in shown:
         means = [entry.scores[c].mean if c in entry.scores else None for c in columns]
         cells = [
-            shaded(mean, known[c], c.metric, f"{entry.label}, {metric_title(c.metric)}")
+            shaded(mean, known[c], c.metric, f"{names[entry]} · {entry.track}, {metric_title(c.metric)}")
             for c, mean in zip(columns, means, strict=True)
         ]
         rows.append(HeatRow(names[entry], cells, entry.track))
