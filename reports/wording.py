@@ -136,7 +136,7 @@ def score(value: float | None) -> str:
         return NOTHING
     size = abs(value)
     if size != 0 and (size < 0.001 or size >= 1e5):
-        return f"{value:.2e}".replace("-", "\N{MINUS SIGN}")
+        return ("\N{MINUS SIGN}" if value < 0 else "") + f"{size:.2e}"
     digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
     return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
