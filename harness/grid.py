@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from itertools import chain, islice
+from shutil import which
 from typing import Any
 
 from harness.config import complete, compose, from_omegaconf, key_of
@@ -225,6 +226,10 @@ def _check_launcher(name: str) -> None:
     there = find_spec("hydra_plugins") is not None  # a namespace: absent where no plugin is installed
     if package and not (there and find_spec(f"hydra_plugins.{package}")):
         raise InputError(f"hydra/launcher={name} is not installed: pip install -e '.[{extra}]' ({package})")
+    if name == "submitit_slurm" and which("srun") is None:
+        raise InputError(
+            f"hydra/launcher={name}: there is no srun here; give this command where Slurm jobs are submitted"
+        )
 
 
 def _cell(overrides: tuple[str, ...]) -> Cell:

@@ -180,6 +180,10 @@ def test_a_launcher_that_is_not_installed_is_said(bench, monkeypatch):
     monkeypatch.setattr("harness.grid.find_spec", lambda name: None)
     code, _, err = bench("run", "-m", "model=pca", "task=annotation", "seed=0,1", "hydra/launcher=submitit_slurm")
     assert code == 2 and "pip install -e '.[slurm]'" in err and err.count("\n") == 1
+    monkeypatch.setattr("harness.grid.find_spec", lambda name: True)
+    monkeypatch.setattr("harness.grid.which", lambda name: None)
+    code, _, err = bench("run", "-m", "model=pca", "task=annotation", "seed=0,1", "hydra/launcher=submitit_slurm")
+    assert code == 2 and "no srun here" in err
 
 
 def test_a_run_that_takes_too_long_is_recorded_and_the_grid_goes_on(bench, tmp_path, monkeypatch):
