@@ -1,6 +1,7 @@
 """What holds the house together: import direction, light start, docs that match."""
 
 import ast
+import re
 import subprocess
 import sys
 from itertools import cycle
@@ -66,6 +67,19 @@ def test_every_command_has_help_with_an_example(capsys):
         assert said.startswith(f"cellfm-bench {command}") and f"\n  cellfm-bench {command}" in said, command
         assert max(map(len, said.splitlines())) <= 120, command
         assert command in USAGE.replace("new-model|new-task", "new-model new-task")
+
+
+@pytest.mark.parametrize("room", ["harness", "reports"])
+def test_readme_names_every_file(room):
+    words = (ROOT / room / "README.md").read_text()
+    files = {path.name for path in (ROOT / room).glob("*.py")} - {"__init__.py"}
+    assert not {name for name in files if f"`{name}`" not in words}
+
+
+def test_readme_points_at_what_is_there():
+    words = (ROOT / "README.md").read_text()
+    named = re.findall(r"`((?:tests|tasks|models|reports)/[^`*]+)`", words) + re.findall(r"\]\(([^)#:]+)", words)
+    assert len(named) > 20 and not [name for name in named if not (ROOT / name).exists()]
 
 
 def test_public_names_resolve():
