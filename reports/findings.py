@@ -10,15 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import __version__
-from reports.compare import Family, pretraining
+from reports.compare import Family
 from reports.controls import CEILING, FLOOR, controls, under
 from reports.entries import Column, Entry, Score
 from reports.figures.figure import column_title, short_names
 from reports.ranking import Ranked, columns
-from reports.statistics import FEWEST, Difference
+from reports.statistics import Difference
 from reports.unit_scores import Scores
-from reports.verdicts import bracket, deciding, overall, signed, wider_than_scale
+from reports.verdicts import RULINGS, bracket, deciding, overall, ruling, signed, wider_than_scale, worth_of_pretraining
 from reports.wording import BASELINE, CONTROL, UNRELEASED, arrow, own_head_title, score
 
 #: A board of these is a control of the others: what it says is said of pretraining.
@@ -42,7 +41,7 @@ class Duel:
     baseline_score: str
     difference: str
     covers: str
-    #: `better`, `worse`, `open` (told apart by no interval) or `few`.
+    #: Of `RULINGS`.
     outcome: str
 
 
@@ -107,15 +106,9 @@ def findings(ranked: list[Ranked], *, published: bool) -> str:
         if verdict.track not in _BESIDE:
             tasks[first.task.name].duels += _duel("", verdict.track, family)
     return jinja.get_template("findings.md.j2").render(
-        version=__version__,
         unreleased="" if published else UNRELEASED,
         tasks=list(tasks.values()),
-        outcomes={
-            "better": "The network is better than the best baseline",
-            "worse": "The best baseline is better",
-            "open": "Cannot be told apart",
-            "few": "Too few to tell",
-        },
+        outcomes=RULINGS,
     )
 
 
@@ -161,9 +154,6 @@ def _duel(place: str, track: str, family: Family) -> Iterator[Duel]:
         return
     gain = family.gain(model.entry, baseline.entry)
     assert gain is not None  # there is a pair
-    outcome = "few" if gain.tied is None or family.few else "open" if gain.tied else "worse"
-    if outcome == "worse" and family.beats(model.entry):
-        outcome = "better"
     names = short_names([m.entry for m in family.members])
     said = [names[m.entry] + _own(family.column, m) for m in (model, baseline)]
     means = [score(m.mean) if place else "" for m in (model, baseline)]
@@ -175,7 +165,7 @@ def _duel(place: str, track: str, family: Family) -> Iterator[Duel]:
         *means,
         _said(gain, family.column.metric),
         pair.covers,
-        outcome,
+        ruling(family, model, gain),
     )
 
 
@@ -184,11 +174,7 @@ def _own(column: Column, member: Scores) -> str:
 
 
 def _worths(ranked: Ranked) -> Iterator[Worth]:
-    """By the first headline number with enough units to tell anything, else by the first of all."""
-    pairs = {column: pretraining(ranked, column) for column in ranked.headline}
-    able = [column for column, each in pairs.items() if any(pair.n_units >= FEWEST for pair in each)]
-    column = (able or ranked.headline)[0]
-    chosen = pairs[column]
+    column, chosen = worth_of_pretraining(ranked)
     up = any(e.scores[column].higher_is_better for e in ranked.section.entries if column in e.scores)
     for track in dict.fromkeys(pair.a.entry.track for pair in chosen):
         rows = [pair for pair in chosen if pair.a.entry.track == track]

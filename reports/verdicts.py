@@ -28,6 +28,15 @@ ROWS = {
 }
 
 
+#: What the best model minus the best baseline comes to.
+RULINGS = {
+    "better": "The model beats the baselines",
+    "worse": "The baseline is better",
+    "open": "No difference can be told",
+    "few": "Too few to tell",
+}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A sentence about one track: what it comes to, and the numbers; `open` marks one that ends in doubt."""
@@ -78,10 +87,16 @@ def verdicts(ranked: Ranked) -> list[Verdict]:
         for column in dict.fromkeys((first, deciding(board, ranked.headline))):
             if column in board.families:
                 found.append(against_baseline(board.track, board.families[column]))
+    column, pairs = worth_of_pretraining(ranked)
+    return found + _worth(pairs, column_title(column))
+
+
+def worth_of_pretraining(ranked: Ranked) -> tuple[Column, list[Pair]]:
+    """Pretrained minus untrained rows, by the first headline number with enough units to tell, or by the first of all."""
     pairs = {column: pretraining(ranked, column) for column in ranked.headline}
     able = [column for column, each in pairs.items() if any(pair.n_units >= FEWEST for pair in each)]
-    column = (able or [first])[0]
-    return found + _worth(pairs[column], column_title(column))
+    column = (able or ranked.headline)[0]
+    return column, pairs[column]
 
 
 def deciding(board: Board, headline: list[Column]) -> Column:
@@ -137,7 +152,7 @@ def against_baseline(track: str, family: Family) -> Verdict:
         return Verdict(track, "Nothing can be said", f"{said}: no unit or seed is common to both.", True)
     pair = family.pairs[frozenset((model.entry, baseline.entry))]
     said += f": {evidence(gain, pair, family.column.metric)}."
-    return Verdict(track, _ruling(family, model, gain), said, gain.tied is not False)
+    return Verdict(track, RULINGS[ruling(family, model, gain)], said, gain.tied is not False)
 
 
 def wider_than_scale(gain: Difference, metric: str) -> bool:
@@ -161,12 +176,13 @@ def evidence(gain: Difference, pair: Pair, metric: str) -> str:
     return f"{', '.join(parts)}; {pair.covers}"
 
 
-def _ruling(family: Family, model: Scores, gain: Difference) -> str:
+def ruling(family: Family, model: Scores, gain: Difference) -> str:
+    """Of `RULINGS`: what a model minus the best baseline comes to."""
     if gain.tied is None or family.few:
-        return "Too few to tell"
+        return "few"
     if gain.tied:
-        return "No difference can be told"
-    return "The model beats the baselines" if family.beats(model.entry) else "The baseline is better"
+        return "open"
+    return "better" if family.beats(model.entry) else "worse"
 
 
 def _worth(pairs: list[Pair], title: str) -> list[Verdict]:

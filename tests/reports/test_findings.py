@@ -93,7 +93,7 @@ def test_the_check_finds_a_number_that_is_in_no_table(tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "outcome"),
-    [(0.9, "The network is better than the best baseline"), (0.4, "The best baseline is better")],
+    [(0.9, "The model beats the baselines"), (0.4, "The baseline is better")],
 )
 def test_who_is_better_is_said(tmp_path, network, outcome):
     runs = [run("net", classes(network, s), seed=s) for s in range(3)]
