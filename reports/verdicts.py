@@ -92,7 +92,7 @@ def verdicts(ranked: Ranked) -> list[Verdict]:
 
 
 def worth_of_pretraining(ranked: Ranked) -> tuple[Column, list[Pair]]:
-    """Pretrained minus untrained rows, by the first headline number with enough units to tell, or by the first of all."""
+    """Pretrained minus untrained rows, by the first headline number with enough units to tell, or the first of all."""
     pairs = {column: pretraining(ranked, column) for column in ranked.headline}
     able = [column for column, each in pairs.items() if any(pair.n_units >= FEWEST for pair in each)]
     column = (able or ranked.headline)[0]
