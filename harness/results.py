@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 
@@ -173,6 +176,8 @@ class ResultStore:
         except Timeout:
             yield False
             return
+        except (NotImplementedError, OSError):  # a cluster's disk without locks: at worst a run is computed twice
+            log.debug("no lock can be had in %s", path.parent)
         try:
             yield True
         finally:

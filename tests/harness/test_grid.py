@@ -155,12 +155,14 @@ def test_records_follow_the_schema(bench, tmp_path):
 
 
 @pytest.mark.parametrize("launcher", ["joblib"])
-def test_other_launchers(bench, launcher):
+def test_other_launchers(bench, launcher, monkeypatch):
+    monkeypatch.setattr("harness.status.WATCH_EVERY", 0.5)
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="the joblib extra is not installed")
     code, out, _ = bench(
         "run", "-m", "model=pca", "task=annotation", "seed=0,1", "task.layout=false", f"hydra/launcher={launcher}"
     )
     assert code == 0 and "2 of 2 runs done" in out
+    assert "of 2 done in 0 min" in out  # said while other processes work
 
 
 def test_workers_end_with_the_grid(tmp_path):
@@ -226,6 +228,17 @@ def test_a_run_is_computed_by_one_process_at_a_time(tmp_path):
         assert mine
         raise RuntimeError("it failed")
     with store.claim("a") as mine:  # and is free again, however it ended
+        assert mine
+
+
+def test_a_disk_without_locks_is_no_reason_to_compute_nothing(tmp_path, monkeypatch):
+    import filelock
+
+    def refuse(self, *args, **more):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with ResultStore(tmp_path).claim("a") as mine:
         assert mine
 
 
