@@ -96,13 +96,13 @@ def sweeps(overrides: Sequence[str]) -> list[list[str]]:
             raise InputError(f"size={size} is of an experiment, and none is named: say experiment=NAME, too")
         return [complete(overrides)]
     experiment = yaml.safe_load((CONF / "experiment" / f"{named[0]}.yaml").read_text())
-    sizes = experiment.get("sizes", {})
+    sizes = experiment.get("sizes") or {}
     if size not in (AS_WRITTEN, *sizes):
         raise InputError(f"experiment={named[0]} has no size={size}; it has {', '.join([AS_WRITTEN, *sizes])}")
-    common = experiment["hydra"]["sweeper"].get("params", {})
+    common = experiment.get("hydra", {}).get("sweeper", {}).get("params") or {}
     given = {key_of(text) for text in overrides}
     found = []
-    for grid in experiment.get("grids", [{}]):
+    for grid in experiment.get("grids") or [{}]:
         own = grid.pop("sizes", {}).get(size, {})
         if own is None:  # a grid that this size does without
             continue

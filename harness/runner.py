@@ -143,6 +143,8 @@ def failure_id(config: RunConfig) -> str:
 def execute(config: RunConfig, *, command: str = "", progress: bool = True, strict: bool = False) -> RunRecord:
     """Compute a run, or find it; whatever happens is recorded, nothing is raised but KeyboardInterrupt.
 
+    What another process is computing is left to it: `skipped`, of which no record is kept here.
+
     Parameters
     ----------
     command
@@ -152,6 +154,14 @@ def execute(config: RunConfig, *, command: str = "", progress: bool = True, stri
     """
     store = ResultStore(config.results)
     started = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def kept(record: RunRecord) -> RunRecord:
+        record.provenance.command, record.provenance.started_at = command, started
+        store.put(record)
+        if record.run_id != failure_id(config):  # what failed before is answered now
+            store.path(failure_id(config)).unlink(missing_ok=True)
+        return record
+
     planned = None
     try:
         planned = plan(config)
@@ -164,15 +174,11 @@ def execute(config: RunConfig, *, command: str = "", progress: bool = True, stri
                 return known
             with time_limit(config.timeout_s):
                 record = _run(planned, store, progress)
+            return kept(record)
     except Exception as error:
         if strict and isinstance(error, InputError):
             raise
-        record = _without_result(config, planned, error)
-    record.provenance.command, record.provenance.started_at = command, started
-    store.put(record)
-    if record.run_id != failure_id(config):  # what failed before is answered now
-        store.path(failure_id(config)).unlink(missing_ok=True)
-    return record
+        return kept(_without_result(config, planned, error))
 
 
 def finished(planned: Planned, store: ResultStore) -> RunRecord | None:
