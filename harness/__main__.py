@@ -21,7 +21,7 @@ cellfm-bench: which single-cell foundation model for my task and data, and does 
   cellfm-bench check-data FILE [--json]                                     is my file fit, and for what?
   cellfm-bench check  MODEL [model.checkpoint=DIR]                          prove an adapter right
   cellfm-bench new-model|new-task NAME                                      a model or task of your own, to fill in
-  cellfm-bench showcase [size=small|full] data=DIR                          all tasks on real cells, and their board
+  cellfm-bench showcase [size=small|full] data=DIR                          five experiments on real cells, their board
   cellfm-bench doctor                                                       is this installation sound?
 
 Your own cells: dataset.path=FILE.h5ad dataset.cell_type=COLUMN [dataset.batch=COLUMN]

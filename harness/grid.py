@@ -14,7 +14,7 @@ from shutil import which
 from typing import Any
 
 from harness.config import complete, compose, from_omegaconf, key_of
-from harness.errors import InputError, one_line
+from harness.errors import InputError, NotApplicableError, one_line
 from harness.progress import track
 from harness.registry import CONF, MODELS
 from harness.results import ResultStore, RunRecord
@@ -106,7 +106,7 @@ def sweeps(overrides: Sequence[str]) -> list[list[str]]:
         own = grid.pop("sizes", {}).get(size, {})
         if own is None:  # a grid that this size does without
             continue
-        wanted = {**common, **grid, **sizes.get(size, {}), **own}
+        wanted = {**common, **grid, **(sizes.get(size) or {}), **own}
         declared = [f"{key}={_written(value)}" for key, value in wanted.items() if key not in given]
         found.append(complete([*declared, *overrides]))
     return found
@@ -241,7 +241,8 @@ def _cell(overrides: tuple[str, ...]) -> Cell:
         run_id = planned.run_id
         finished(planned, ResultStore(config.results))
     except Exception as error:  # computed again, and recorded, when its turn comes
-        run_id, problem = failed, one_line(error)
+        run_id = failed
+        problem = "" if isinstance(error, NotApplicableError) else one_line(error)
     labels = {
         "model": config.model["name"],
         "track": config.track,

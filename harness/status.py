@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Seconds between two lines about a grid that other processes run.
 WATCH_EVERY = 60.0
 
+#: A run of which there is no record when its grid has ended.
+UNRECORDED = "no record was written, or another process is still computing it"
+
 MARKS = {
     "ok": "[green]●[/]",
     "not-applicable": "[dim]–[/]",
@@ -155,6 +158,6 @@ class Board:
             print(f"{len(failed)} failed:")
             for cell, record in failed:
                 where = " · ".join(str(value) for value in cell.labels.values())
-                reason = f"{record.status}: {record.error}" if record else "no record was written"
+                reason = f"{record.status}: {record.error}" if record else UNRECORDED
                 print(f"  {where}   {reason}")
         return 1 if failed else 0

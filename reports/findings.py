@@ -66,6 +66,8 @@ class Bounds:
     floors: str
     ceilings: str
     not_above: str
+    #: Whether the ceiling is not above the best floor, so that they bound nothing.
+    crossed: bool
     heads: list[str]
 
 
@@ -199,6 +201,7 @@ def _bounds(ranked: Ranked) -> Iterator[Bounds]:
     if not (sides[FLOOR] or sides[CEILING] or heads):
         return
     best = max((_up(each[1]) for each in sides[FLOOR]), default=None)
+    top = max((_up(each[1]) for each in sides[CEILING]), default=None)
     below = [e for e in networks if best is not None and _up(e.scores[first]) <= best]
     said = {role: ", ".join(f"{label} {score(each.mean)}" for label, each in found) for role, found in sides.items()}
     names = short_names(networks)
@@ -208,6 +211,7 @@ def _bounds(ranked: Ranked) -> Iterator[Bounds]:
         said[FLOOR],
         said[CEILING],
         ", ".join(names[e] for e in below),
+        best is not None and top is not None and top <= best,
         heads,
     )
 

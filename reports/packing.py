@@ -28,5 +28,6 @@ def _packed(part: re.Match[str]) -> str:
     packed = base64.b64encode(gzip.compress(part[1].encode(), mtime=0)).decode()
     return (
         f'<script type="application/gzip" data-packed>{packed}</script>'
-        "<noscript>Packed here, and unpacked by a script: the numbers are in leaderboard.csv.</noscript>\n"
+        "<noscript>Packed here, and unpacked by a script. Scores are in leaderboard.csv, the rest in the run "
+        "records.</noscript>\n"
     )

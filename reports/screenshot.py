@@ -38,6 +38,7 @@ def screenshots(board: Path, folder: Path) -> list[Path]:
                     viewport={"width": width, "height": height}, device_scale_factor=density, color_scheme=scheme
                 )
                 page.goto(board.resolve().as_uri())
+                page.wait_for_function("!document.querySelector('script[data-packed]')")
                 written.append(folder / f"{screen}-{scheme}.png")
                 page.screenshot(path=written[-1])
                 page.close()

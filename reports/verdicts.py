@@ -70,8 +70,9 @@ class Recommendation:
     why: str = ""
     #: Why it is not by the number the board is ranked by.
     instead: str = ""
-    #: The best floor, which every choice but the best is above.
+    #: The best floor, which every choice is above, and how many rows that are tied with the best are not.
     above: str = ""
+    below: int = 0
 
 
 def verdicts(ranked: Ranked) -> list[Verdict]:
@@ -216,14 +217,21 @@ def recommendation(ranked: Ranked) -> Recommendation | None:
         return Recommendation([], why=f"No recommendation by {title}: {family.few or 'no row has a number'}.")
     gains = {m.entry: family.gain(m.entry, best.entry) for m in family.members}
     alike = [m for m in family.members if m is best or ((gain := gains[m.entry]) is not None and gain.tied)]
-    floor = best_floor(ranked.section, family.column)
-    if floor is not None:  # few units tie much with the best: what knows nothing of the cells is no choice for that
-        alike = [m for m in alike if m is best or (m.mean - floor[0]) * (1 if family.higher_is_better else -1) > 0]
+    floor, tied = best_floor(ranked.section, family.column), len(alike)
+    if floor is not None:  # few units tie much with the best: what knows nothing of the answer is no choice for that
+        alike = [m for m in alike if (m.mean - floor[0]) * (1 if family.higher_is_better else -1) > 0]
+        if not alike:
+            return Recommendation([], why=f"No recommendation by {title}: no row is above the floor, {floor[1]}.")
     alike.sort(key=lambda m: price(m.entry))
     names = short_names([m.entry for m in family.members])
     instead = f"By {column_title(first.column)} nothing can be told apart ({first.few}). " if first.few else ""
     return Recommendation(
-        [_choice(m) for m in alike], title, named(family, best, names), instead=instead, above=floor[1] if floor else ""
+        [_choice(m) for m in alike],
+        title,
+        named(family, best, names),
+        instead=instead,
+        above=floor[1] if floor else "",
+        below=tied - len(alike),
     )
 
 

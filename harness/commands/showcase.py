@@ -26,6 +26,8 @@ from harness.registry import CONF, load_object
 if TYPE_CHECKING:
     from harness.grid import Grid
 
+#: What Hydra reads as more than a name: lists, choices, interpolations.
+UNQUOTED = ",{}[]()$='\"\\"
 #: The cores that the minutes in conf/showcase.yaml are of.
 MEASURED_CORES = 2
 
@@ -45,6 +47,8 @@ def main(arguments: list[str]) -> int:
     # Before anything heavy is imported, here and in the processes that do the runs.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
 
+    if set(str(work)) & set(UNQUOTED):
+        raise InputError(f"work={work}: one of {UNQUOTED} in a folder's name means something else in an override")
     results = work / size / "results"
     grids = _planned(size, [f"results={results}", f"cache={work / 'cache'}", *_launcher(jobs)])
     _say_plan(size, jobs, grids)
@@ -89,11 +93,11 @@ def _planned(size: str, overrides: list[str]) -> dict[str, Grid]:
 def _say_plan(size: str, jobs: int, grids: dict[str, Grid]) -> None:
     """How many runs there are, and about how long they take."""
     rows: list[tuple[str, ...]] = [("experiment", "runs", "to compute", "about")]
-    total = 0.0
+    total, at_once = 0.0, min(jobs, os.cpu_count() or 1)
     for experiment, grid in grids.items():
         cells: list[Any] = grid.cells
         todo = sum(not cell.done for cell in cells)
-        minutes = _minutes()[experiment][size] * todo / len(cells) * MEASURED_CORES / jobs
+        minutes = _minutes()[experiment][size] * todo / len(cells) * MEASURED_CORES / at_once
         total += minutes
         rows.append((experiment, str(len(cells)), str(todo), f"{minutes:.0f} min"))
     print_table(rows)

@@ -12,7 +12,7 @@
       template.innerHTML = await new Response(stream).text();
       node.replaceWith(template.content);
     } catch {
-      node.replaceWith("This browser cannot unpack what is here; the numbers are in leaderboard.csv.");
+      node.replaceWith("This browser cannot unpack what is here. Scores are in leaderboard.csv, the rest in the run records.");
     }
   };
 

@@ -178,6 +178,16 @@ def test_workers_end_with_the_grid(tmp_path):
     assert not psutil.wait_procs(workers, timeout=30)[1]
 
 
+def test_the_grid_itself_may_outlive_its_shell():
+    import threading
+
+    from harness.workers import end_with_parent
+
+    before = threading.active_count()
+    end_with_parent.__wrapped__()
+    assert threading.active_count() == before
+
+
 def test_a_launcher_that_is_not_installed_is_said(bench, monkeypatch):
     monkeypatch.setattr("harness.grid.find_spec", lambda name: None)
     code, _, err = bench("run", "-m", "model=pca", "task=annotation", "seed=0,1", "hydra/launcher=submitit_slurm")
@@ -266,4 +276,5 @@ def test_showcase_says_what_is_missing_before_it_starts(tmp_path, capsys, monkey
     assert "perturbation_real cannot be run" in err and "go_bp_2021_enrichr.gmt.gz" in err and err.count("\n") == 1
     assert not (tmp_path / "work" / "small" / "results").exists()
     assert main(["showcase", "jobs=none"]) == 2
+    assert main(["showcase", f"data={tmp_path}", "work=a,b"]) == 2
     assert main(["showcase", f"data={tmp_path}/absent"]) == 2

@@ -100,7 +100,7 @@ def test_who_is_better_is_said(tmp_path, network, outcome):
     runs += [run("pca", classes(0.65, 20 + s), "baseline", seed=s) for s in range(3)]
     words = written(runs, tmp_path)
     short = words.split("## In short")[1].split("## Cell-type")[0]
-    assert f"- **{outcome}**:" in short and "net against pca" in short
+    assert f"- **{outcome}**:" in short and "net (scratch) against pca" in short
     others = [line for line in short.splitlines() if line.endswith("nowhere.")]
     assert len(others) == 3
     assert f"| {outcome} |" in words
@@ -134,7 +134,7 @@ def test_the_findings_of_the_showcase_are_in_its_tables():
 def test_baselines_without_a_network_are_compared(tmp_path):
     runs = [run(m, classes(v, k), "baseline", label=m) for k, (m, v) in enumerate((("pca", 0.7), ("hvg", 0.5)))]
     words = written([*runs, run("svm", classes(0.6, 7), "baseline")], tmp_path)
-    assert "No network was run beside a baseline." in words and "nowhere" not in words
+    assert "No pretrained network was run beside a baseline." in words and "nowhere" not in words
     assert "Among baselines alone" in words and "pca 0.7" in words and "then svm 0." in words
 
 

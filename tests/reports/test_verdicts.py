@@ -352,3 +352,19 @@ def test_odd_boards_render_and_say_what_they_cannot_say(case: str, tmp_path: Pat
 def test_ties_everywhere_are_ties(tmp_path: Path) -> None:
     report = written(ODD["ties"], tmp_path)
     assert set(truths(report, "tied_with_best", "beats_best_baseline").values()) == {("true", "false"), ("true", "")}
+
+
+def test_a_board_below_its_floor_recommends_nothing() -> None:
+    runs = [run("pca", classes(0.2, 1), "baseline"), run("hvg", classes(0.21, 2), "baseline")]
+    floor = run("random", classes(0.5, 3), "control", flags=["floor"])
+    advice = recommendation(judged([*runs, floor])[0])
+    assert advice.choices == [] and "no row is above the floor, random" in advice.why
+
+
+def test_rows_dropped_for_the_floor_are_counted(tmp_path: Path) -> None:
+    wide = np.array([0.05, 0.95] * 6)
+    runs = [run("good", classes(0.7, 1), "baseline"), run("guess", wide - 0.1, "baseline")]
+    runs.append(run("random", classes(0.5, 3), "control", flags=["floor"]))
+    assert recommendation(judged(runs)[0]).below == 1
+    page = " ".join(parse(written(runs, tmp_path).html.read_text()).find("div", class_="advice")[0].text.split())
+    assert "no other row above the floor, random, is as good" in page and "1 row not above the floor" in page
